@@ -1,0 +1,1 @@
+//! Settings: keys, the layers they come from, and the source of each value.

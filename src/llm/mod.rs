@@ -1,0 +1,1 @@
+//! Language models: a provider trait, one file per wire format, retries, record and replay.

@@ -1,0 +1,1 @@
+//! Jupyter messages: framing, signing, content types. Pure, no I/O.

@@ -1,0 +1,1 @@
+//! One conversation: event log, workspace, resume, export to a notebook.
