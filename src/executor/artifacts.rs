@@ -1,0 +1,239 @@
+//! Files that running code leaves: rich outputs saved as files, and files that it wrote itself.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use base64::Engine;
+use serde_json::Value;
+
+use crate::event::MimeBundle;
+
+/// Files looked at in a workspace, and how deep: a cell that unpacks an archive should not hold up the next one.
+const MOST_FILES: usize = 5000;
+const DEEPEST: usize = 6;
+
+/// A file of the workspace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    pub path: PathBuf,
+    pub mime: String,
+}
+
+/// MIME types and their file name endings. For an output that comes in several types, the first here is saved.
+const TYPES: &[(&str, &str)] = &[
+    ("image/png", "png"),
+    ("image/jpeg", "jpg"),
+    ("image/gif", "gif"),
+    ("image/svg+xml", "svg"),
+    ("application/pdf", "pdf"),
+    ("text/html", "html"),
+    ("text/csv", "csv"),
+    ("application/json", "json"),
+    ("application/geo+json", "geojson"),
+    ("text/markdown", "md"),
+    ("text/plain", "txt"),
+    ("text/x-python", "py"),
+    ("text/css", "css"),
+    ("text/javascript", "js"),
+    ("application/x-ipynb+json", "ipynb"),
+    ("application/xml", "xml"),
+    ("application/vnd.apache.parquet", "parquet"),
+    (
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "xlsx",
+    ),
+    ("application/zip", "zip"),
+];
+
+/// The MIME type that a file's name tells.
+pub fn mime_of(path: &Path) -> &'static str {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    let ending = ending.map(|ending| match ending.to_ascii_lowercase().as_str() {
+        "jpeg" => "jpg".to_owned(),
+        "htm" => "html".to_owned(),
+        other => other.to_owned(),
+    });
+    TYPES
+        .iter()
+        .find(|(_, known)| Some(*known) == ending.as_deref())
+        .map_or("application/octet-stream", |(mime, _)| mime)
+}
+
+/// Saves the best form of a rich output as a new file `stem.png` (or `.svg`, `.html`, …) in `folder`. `None` where the
+/// output is only text, or a table that is shown as text as well.
+pub fn save(folder: &Path, stem: &str, data: &MimeBundle) -> std::io::Result<Option<Artifact>> {
+    for (mime, ending) in TYPES.iter().filter(|(mime, _)| *mime != "text/plain" && *mime != "text/markdown") {
+        let Some(value) = data.get(*mime) else {
+            continue;
+        };
+        if *mime == "text/html" && is_table(data) {
+            return Ok(None);
+        }
+        return write_new(folder, stem, ending, &bytes_of(mime, value)).map(|path| {
+            Some(Artifact {
+                path,
+                mime: (*mime).to_owned(),
+            })
+        });
+    }
+    // A chart as data (vega, plotly) that no general type goes with.
+    let chart = data.iter().find(|(mime, _)| mime.ends_with("+json"));
+    let Some((mime, value)) = chart else {
+        return Ok(None);
+    };
+    write_new(folder, stem, "json", value.to_string().as_bytes()).map(|path| {
+        Some(Artifact {
+            path,
+            mime: mime.clone(),
+        })
+    })
+}
+
+/// Whether the output is a pandas table, whose text says the same as its HTML.
+pub fn is_table(data: &MimeBundle) -> bool {
+    data.get("text/html")
+        .is_some_and(|html| text_of(html).contains("class=\"dataframe\""))
+}
+
+/// The text of a MIME value; some kernels send a list of lines.
+pub fn text_of(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(lines) => lines.iter().filter_map(Value::as_str).collect(),
+        other => other.to_string(),
+    }
+}
+
+fn bytes_of(mime: &str, value: &Value) -> Vec<u8> {
+    let text = text_of(value);
+    let is_text = mime.starts_with("text/") || mime.ends_with("xml") || mime.ends_with("json");
+    if is_text {
+        return text.into_bytes();
+    }
+    let joined: String = text.split_ascii_whitespace().collect();
+    base64::engine::general_purpose::STANDARD
+        .decode(joined)
+        .unwrap_or_else(|_| text.into_bytes())
+}
+
+/// Writes `stem.ending`, or `stem-2.ending` and so on where that exists: a file of the user's is never replaced.
+fn write_new(folder: &Path, stem: &str, ending: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    std::fs::create_dir_all(folder)?;
+    let mut number = 1;
+    loop {
+        let name = match number {
+            1 => format!("{stem}.{ending}"),
+            n => format!("{stem}-{n}.{ending}"),
+        };
+        let path = folder.join(name);
+        match std::fs::File::create_new(&path) {
+            Ok(mut file) => return file.write_all(bytes).map(|()| path),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// The files of a workspace at one moment.
+#[derive(Default)]
+pub struct Snapshot(HashMap<PathBuf, (SystemTime, u64)>);
+
+impl Snapshot {
+    pub fn take(folder: &Path) -> Snapshot {
+        let mut files = HashMap::new();
+        let mut folders = vec![(folder.to_path_buf(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                if name.starts_with('.') || name == "__pycache__" || name == "node_modules" {
+                    continue;
+                }
+                // Of the entry itself: a link is never followed out of the workspace.
+                let Ok(meta) = entry.metadata() else { continue };
+                if meta.is_dir() && depth < DEEPEST {
+                    folders.push((entry.path(), depth + 1));
+                } else if meta.is_file() {
+                    if files.len() == MOST_FILES {
+                        return Snapshot(files);
+                    }
+                    let time = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+                    files.insert(entry.path(), (time, meta.len()));
+                }
+            }
+        }
+        Snapshot(files)
+    }
+
+    /// Files that are new here or changed since `before`, by name.
+    pub fn since(&self, before: &Snapshot) -> Vec<Artifact> {
+        let mut changed: Vec<Artifact> = self
+            .0
+            .iter()
+            .filter(|(path, seen)| before.0.get(*path) != Some(*seen))
+            .map(|(path, _)| Artifact {
+                path: path.clone(),
+                mime: mime_of(path).to_owned(),
+            })
+            .collect();
+        changed.sort_by(|a, b| a.path.cmp(&b.path));
+        changed
+    }
+
+    /// Every file with its size in bytes, by name.
+    pub fn files(&self) -> Vec<(&Path, u64)> {
+        let mut files: Vec<_> = self
+            .0
+            .iter()
+            .map(|(path, (_, size))| (path.as_path(), *size))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn bundle(value: Value) -> MimeBundle {
+        value.as_object().unwrap().clone()
+    }
+
+    #[test]
+    fn a_picture_is_saved_and_never_over_another_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = bundle(json!({"text/plain": "<Figure>", "image/png": "aGVk\nZGxl\n"}));
+        let first = save(folder.path(), "figure-1", &data).unwrap().unwrap();
+        let second = save(folder.path(), "figure-1", &data).unwrap().unwrap();
+        assert_eq!(std::fs::read(&first.path).unwrap(), b"heddle");
+        assert!(first.path.ends_with("figure-1.png"));
+        assert!(second.path.ends_with("figure-1-2.png"));
+    }
+
+    #[test]
+    fn text_and_tables_make_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = bundle(json!({"text/plain": "42"}));
+        let table = bundle(json!({"text/html": ["<table border=\"1\" ", "class=\"dataframe\">"]}));
+        assert_eq!(save(folder.path(), "x", &text).unwrap(), None);
+        assert_eq!(save(folder.path(), "x", &table).unwrap(), None);
+    }
+
+    #[test]
+    fn new_and_changed_files_are_found_and_hidden_ones_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("old.csv"), "a").unwrap();
+        let before = Snapshot::take(folder.path());
+        std::fs::write(folder.path().join("old.csv"), "ab").unwrap();
+        std::fs::write(folder.path().join("销售.html"), "").unwrap();
+        std::fs::write(folder.path().join(".hidden"), "").unwrap();
+        let found = Snapshot::take(folder.path()).since(&before);
+        let names: Vec<_> = found.iter().map(|a| a.path.file_name().unwrap()).collect();
+        assert_eq!(names, ["old.csv", "销售.html"]);
+        assert_eq!(found[1].mime, "text/html");
+    }
+}

@@ -1,0 +1,259 @@
+//! The supervisor: one small process between Heddle and each kernel, the heddle binary executed again.
+//!
+//! It holds the lifeline (its standard input, whose other end only its Heddle holds), passes signals on, reaps,
+//! reports how the kernel ended, and leaves no descendant behind: as child subreaper it inherits also those that
+//! called `setsid`. It is not inside the kernel's process, since there a cell can hold the GIL or close the descriptor.
+//!
+//! Standard input: one byte a command, see [`Signal`](super::Signal); its end means that Heddle is gone.
+//! Standard output: one line a report, see [`Report`]. Standard error: what kernel and supervisor print.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::processes::descendants;
+
+/// The hidden subcommand that makes the binary a supervisor.
+pub const SUBCOMMAND: &str = "supervise";
+
+/// How long descendants may take to end once they were killed; only a process stuck in the kernel takes longer.
+const LAST_GASP: Duration = Duration::from_secs(5);
+
+/// What the supervisor says on its standard output.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The kernel runs as this process.
+    Started(i32),
+    /// The kernel could not be started.
+    Failed(String),
+    /// The kernel has exited with this code.
+    Exited(i32),
+    /// The kernel was killed by this signal.
+    Signaled(i32),
+}
+
+impl Report {
+    /// One line, without its newline.
+    pub fn to_line(&self) -> String {
+        match self {
+            Report::Started(pid) => format!("started {pid}"),
+            Report::Failed(reason) => format!("failed {}", reason.replace('\n', " ")),
+            Report::Exited(code) => format!("exited {code}"),
+            Report::Signaled(signal) => format!("signaled {signal}"),
+        }
+    }
+
+    /// Reads what [`to_line`](Self::to_line) wrote.
+    pub fn from_line(line: &str) -> Option<Report> {
+        let (word, rest) = line.split_once(' ')?;
+        Some(match word {
+            "started" => Report::Started(rest.parse().ok()?),
+            "failed" => Report::Failed(rest.to_owned()),
+            "exited" => Report::Exited(rest.parse().ok()?),
+            "signaled" => Report::Signaled(rest.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+/// Runs the supervisor: `supervise FOLDER PROGRAM ARGS…`. FOLDER is removed at the end. Returns the exit code of the
+/// process.
+pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
+    let mut args = args;
+    let (Some(folder), Some(program)) = (args.next(), args.next()) else {
+        eprintln!("heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program");
+        return 2;
+    };
+    let mut command = Command::new(program);
+    command.args(args);
+    // One thread: the kernel is told of the death of the *thread* that started it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(supervise(command, &PathBuf::from(folder))),
+        Err(error) => {
+            report(&Report::Failed(format!("the supervisor cannot run: {error}")));
+            1
+        }
+    }
+}
+
+async fn supervise(mut command: Command, folder: &Path) -> i32 {
+    adopt_descendants();
+    let streams = (
+        signal(SignalKind::child()),
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+        signal(SignalKind::interrupt()),
+        lifeline(),
+    );
+    let (Ok(mut child), Ok(mut term), Ok(mut hangup), Ok(mut interrupt), Ok(mut lifeline)) =
+        streams
+    else {
+        report(&Report::Failed(
+            "the supervisor cannot watch signals".into(),
+        ));
+        return 1;
+    };
+    let kernel = match start(&mut command) {
+        Ok(pid) => pid,
+        Err(error) => {
+            report(&Report::Failed(format!(
+                "{} cannot be started: {error}",
+                command.get_program().to_string_lossy()
+            )));
+            remove(folder);
+            return 1;
+        }
+    };
+    report(&Report::Started(kernel.as_raw()));
+
+    let mut order = [0];
+    loop {
+        tokio::select! {
+            _ = child.recv() => if reap(kernel) { break },
+            read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
+                (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
+                (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
+                // Kill, the end of the lifeline, or nonsense on it.
+                _ => break,
+            },
+            _ = term.recv() => break,
+            _ = hangup.recv() => break,
+            // A stray Ctrl-C is Heddle's to handle.
+            _ = interrupt.recv() => {}
+        }
+    }
+    end_descendants(kernel, &mut child).await;
+    remove(folder);
+    0
+}
+
+/// Standard input as an asynchronous pipe.
+fn lifeline() -> std::io::Result<tokio::net::unix::pipe::Receiver> {
+    use std::os::fd::AsFd;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned()?;
+    tokio::net::unix::pipe::Receiver::from_owned_fd(stdin)
+}
+
+#[cfg(target_os = "linux")]
+fn adopt_descendants() {
+    // Fails on kernels before 3.4 only; then daemons of a kernel would go to init as they do everywhere else.
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn adopt_descendants() {}
+
+/// Starts the kernel as the leader of a group of its own, without the lifeline and the report pipe.
+fn start(command: &mut Command) -> std::io::Result<Pid> {
+    use std::os::fd::AsFd;
+    let output = std::io::stderr().as_fd().try_clone_to_owned()?;
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .process_group(0);
+    #[cfg(target_os = "linux")]
+    {
+        let supervisor = nix::unistd::getpid();
+        // SAFETY: between fork and exec only prctl and getppid are called, both async-signal-safe, and nothing is
+        // allocated.
+        unsafe {
+            command.pre_exec(move || {
+                // The last resort, should a cell kill its supervisor.
+                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+                match nix::unistd::getppid() == supervisor {
+                    true => Ok(()),
+                    false => Err(std::io::Error::from(Errno::ESRCH)),
+                }
+            });
+        }
+    }
+    Ok(Pid::from_raw(command.spawn()?.id() as i32))
+}
+
+/// Reaps whatever has ended and reports the kernel's end; true once it has ended.
+fn reap(kernel: Pid) -> bool {
+    let mut ended = false;
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
+                report(&Report::Exited(code));
+                ended = true;
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
+                report(&Report::Signaled(signal as i32));
+                ended = true;
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn to_group(kernel: Pid, signal: Signal) {
+    // An error means that the group has ended, which the next SIGCHLD says.
+    let _ = killpg(kernel, signal);
+}
+
+/// Kills the kernel's group and every descendant until none is left, reporting the kernel's end if that is new.
+async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
+    let deadline = Instant::now() + LAST_GASP;
+    while Instant::now() < deadline {
+        to_group(kernel, Signal::SIGKILL);
+        for pid in descendants() {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+        reap(kernel);
+        let nobody = matches!(
+            waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)),
+            Err(Errno::ECHILD)
+        );
+        if nobody {
+            return;
+        }
+        // Every end is announced; the limit is for those that were born meanwhile and must be found anew.
+        let _ = tokio::time::timeout(Duration::from_millis(20), child.recv()).await;
+    }
+}
+
+fn report(report: &Report) {
+    // Nobody to report to means that Heddle is gone, which the lifeline says too.
+    let _ = writeln!(std::io::stdout(), "{}", report.to_line());
+}
+
+fn remove(folder: &Path) {
+    if !folder.as_os_str().is_empty() {
+        // A folder that is gone already is what was wanted.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_survive_their_line() {
+        for report in [
+            Report::Started(7),
+            Report::Failed("no such file".into()),
+            Report::Exited(3),
+            Report::Signaled(9),
+        ] {
+            assert_eq!(Report::from_line(&report.to_line()), Some(report));
+        }
+        assert_eq!(Report::from_line("exited soon"), None);
+    }
+}

@@ -1,0 +1,448 @@
+//! A client of one running kernel: several requests at a time over the five channels, each with its own answers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::KernelError;
+use crate::protocol::{
+    Channel, ConnectionInfo, Content, KernelInfoReply, Message, RawMessage, Signer, Verifier,
+};
+use crate::transport::{
+    ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
+};
+
+/// Bytes of output of one request that wait to be taken; beyond that, output is dropped and a gap marked.
+const BACKLOG: usize = 64 << 20;
+/// Bytes of messages that belong to no request of ours.
+const UNCLAIMED: usize = 1 << 20;
+/// How often an older kernel is asked whether our subscription has reached it.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long the owner of a kernel's process may take to say how it ended, after its connection closed.
+const OBITUARY: Duration = Duration::from_millis(800);
+
+/// What comes back for a request.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A message on iopub whose parent is the request.
+    Output(Message),
+    /// The running code asks for a line of input; answer with [`Client::answer_input`].
+    Input(Message),
+    /// The reply on the channel of the request.
+    Reply(Message),
+    /// The kernel is gone and no reply will come; the text says how it ended.
+    Died(String),
+}
+
+/// A connected client. Clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    session: String,
+    username: String,
+    signer: Signer,
+    verifier: Mutex<Verifier>,
+    pending: Mutex<HashMap<String, Arc<ByteQueue<Incoming>>>>,
+    unclaimed: ByteQueue<Message>,
+    outgoing: Outgoing,
+    /// Set once a kernel's death, or a closed connection, is known.
+    dead: watch::Sender<Option<String>>,
+    closed: watch::Sender<bool>,
+    subscribed: watch::Sender<Subscribed>,
+    info: watch::Sender<Option<KernelInfoReply>>,
+    unverified: AtomicU64,
+    /// Ends the channel tasks with the last client.
+    _tasks: Mutex<JoinSet<()>>,
+}
+
+struct Outgoing {
+    shell: mpsc::UnboundedSender<Frames>,
+    control: mpsc::UnboundedSender<Frames>,
+    stdin: mpsc::UnboundedSender<Frames>,
+}
+
+/// How sure we are that what the kernel publishes reaches us.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Subscribed {
+    No,
+    /// Some message came.
+    Heard,
+    /// The kernel confirmed it (JEP 65).
+    Welcomed,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each critical section is one insert, remove or lookup, so a panic leaves valid data.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Client {
+    /// Connects to the kernel that `info` describes and waits until it listens and we are subscribed.
+    pub async fn connect(info: &ConnectionInfo, deadline: Instant) -> Result<Client, KernelError> {
+        let identity = Uuid::new_v4().to_string();
+        let dealer = async |channel| {
+            Dealer::connect(&info.address(channel)?, &identity, deadline)
+                .await
+                .map_err(KernelError::from)
+        };
+        let iopub = async {
+            Subscriber::connect(&info.address(Channel::Iopub)?, deadline)
+                .await
+                .map_err(KernelError::from)
+        };
+        let (iopub, shell, control, stdin) = tokio::try_join!(
+            iopub,
+            dealer(Channel::Shell),
+            dealer(Channel::Control),
+            dealer(Channel::Stdin),
+        )?;
+
+        let (shell_out, shell_queue) = mpsc::unbounded_channel();
+        let (control_out, control_queue) = mpsc::unbounded_channel();
+        let (stdin_out, stdin_queue) = mpsc::unbounded_channel();
+        let signer = Signer::new(&info.signature_scheme, info.key.as_bytes())?;
+        let client = Client {
+            shared: Arc::new(Shared {
+                session: Uuid::new_v4().to_string(),
+                username: "heddle".into(),
+                verifier: Mutex::new(Verifier::new(signer.clone())),
+                signer,
+                pending: Mutex::default(),
+                unclaimed: ByteQueue::new(UNCLAIMED),
+                outgoing: Outgoing {
+                    shell: shell_out,
+                    control: control_out,
+                    stdin: stdin_out,
+                },
+                dead: watch::Sender::new(None),
+                closed: watch::Sender::new(false),
+                subscribed: watch::Sender::new(Subscribed::No),
+                info: watch::Sender::new(None),
+                unverified: AtomicU64::new(0),
+                _tasks: Mutex::default(),
+            }),
+        };
+        client.spawn_channels(
+            iopub,
+            [
+                (shell, shell_queue, Channel::Shell),
+                (control, control_queue, Channel::Control),
+                (stdin, stdin_queue, Channel::Stdin),
+            ],
+        );
+        tokio::time::timeout_at(deadline, client.ready())
+            .await
+            .map_err(|_| KernelError::NotReady)??;
+        Ok(client)
+    }
+
+    fn spawn_channels(
+        &self,
+        mut iopub: Subscriber,
+        dealers: [(Dealer, mpsc::UnboundedReceiver<Frames>, Channel); 3],
+    ) {
+        let mut tasks = lock(&self.shared._tasks);
+        // The tasks hold no strong reference: with the last client they end, and with them the sockets.
+        let weak = Arc::downgrade(&self.shared);
+        tasks.spawn({
+            let weak = weak.clone();
+            async move {
+                loop {
+                    let received = iopub.recv().await;
+                    let Some(shared) = weak.upgrade() else { return };
+                    match received {
+                        Ok(frames) => shared.take(Channel::Iopub, frames),
+                        Err(error) => {
+                            shared.closed.send_replace(true);
+                            return shared.disconnected(&error).await;
+                        }
+                    }
+                }
+            }
+        });
+        for (dealer, queue, channel) in dealers {
+            let Dealer { sender, receiver } = dealer;
+            tasks.spawn(send_all(sender, queue));
+            let weak = weak.clone();
+            tasks.spawn(async move {
+                let mut receiver: DealerReceiver = receiver;
+                loop {
+                    let received = receiver.recv().await;
+                    let Some(shared) = weak.upgrade() else { return };
+                    match received {
+                        Ok(frames) => shared.take(channel, frames),
+                        Err(error) => return shared.disconnected(&error).await,
+                    }
+                }
+            });
+        }
+    }
+
+    /// Waits until what the kernel publishes reaches us: for its welcome, or where it sends none until a reply and
+    /// something published have both come.
+    async fn ready(&self) -> Result<(), KernelError> {
+        let mut subscribed = self.shared.subscribed.subscribe();
+        let mut info = self.shared.info.subscribe();
+        let mut dead = self.shared.dead.subscribe();
+        loop {
+            // Its answer is kept by `take`; the exchange itself is not needed.
+            drop(self.request(Channel::Shell, Content::KernelInfoRequest(Default::default())));
+            let heard = async {
+                let welcomed = async {
+                    let _ = subscribed.wait_for(|s| *s == Subscribed::Welcomed).await;
+                };
+                let mut subscribed = self.shared.subscribed.subscribe();
+                let both = async {
+                    let _ = info.wait_for(Option::is_some).await;
+                    let _ = subscribed.wait_for(|s| *s >= Subscribed::Heard).await;
+                };
+                tokio::select! { () = welcomed => {}, () = both => {} }
+            };
+            tokio::select! {
+                () = heard => return Ok(()),
+                Ok(reason) = dead.wait_for(Option::is_some) => {
+                    return Err(KernelError::Died(reason.clone().unwrap_or_default()));
+                }
+                () = tokio::time::sleep(ASK_AGAIN) => {}
+            }
+        }
+    }
+
+    /// What the kernel says it is and can do.
+    pub async fn info(&self) -> Result<KernelInfoReply, KernelError> {
+        let mut info = self.shared.info.subscribe();
+        let mut dead = self.shared.dead.subscribe();
+        tokio::select! {
+            Ok(info) = info.wait_for(Option::is_some) => Ok(info.clone().unwrap_or_default()),
+            Ok(reason) = dead.wait_for(Option::is_some) => {
+                Err(KernelError::Died(reason.clone().unwrap_or_default()))
+            }
+            else => Err(KernelError::Died("the client was closed".into())),
+        }
+    }
+
+    /// Sends a request and gives what comes back for it.
+    pub fn request(&self, channel: Channel, content: Content) -> Exchange {
+        self.request_with(channel, content, Map::new())
+    }
+
+    /// The same, with metadata on the request.
+    pub fn request_with(
+        &self,
+        channel: Channel,
+        content: Content,
+        metadata: Map<String, Value>,
+    ) -> Exchange {
+        let mut message = Message::request(content, &self.shared.session, &self.shared.username);
+        message.metadata = metadata;
+        let msg_id = message.header.msg_id.clone();
+        let queue = Arc::new(ByteQueue::new(BACKLOG));
+        lock(&self.shared.pending).insert(msg_id.clone(), queue.clone());
+        if let Some(reason) = &*self.shared.dead.borrow() {
+            queue.push(Incoming::Died(reason.clone()), 0, true);
+        }
+        self.send(channel, &message);
+        Exchange {
+            shared: self.shared.clone(),
+            msg_id,
+            queue,
+            awaits_idle: matches!(message.content, Content::ExecuteRequest(_)),
+            replied: false,
+            ended: false,
+        }
+    }
+
+    /// Sends a request and waits for its reply alone.
+    pub async fn ask(&self, channel: Channel, content: Content) -> Result<Message, KernelError> {
+        let mut exchange = self.request(channel, content);
+        exchange.awaits_idle = false;
+        while let Some(incoming) = exchange.next().await {
+            match incoming {
+                Popped::Item(Incoming::Reply(reply)) => return Ok(reply),
+                Popped::Item(Incoming::Died(reason)) => return Err(KernelError::Died(reason)),
+                _ => {}
+            }
+        }
+        Err(KernelError::Died("it gave no reply".into()))
+    }
+
+    /// Answers the `input_request` of running code.
+    pub fn answer_input(&self, request: &Message, value: String) {
+        let reply = request.reply_to(
+            Content::InputReply(crate::protocol::InputReply { value }),
+            &self.shared.session,
+            &self.shared.username,
+        );
+        self.send(Channel::Stdin, &reply);
+    }
+
+    /// The next message that belongs to no running request: late output of threads, other clients' doings.
+    pub async fn unclaimed(&self) -> Option<Popped<Message>> {
+        self.shared.unclaimed.pop().await
+    }
+
+    /// Ends every waiting request, now and from now on, with this reason.
+    pub fn die(&self, reason: &str) {
+        self.shared.die(reason);
+    }
+
+    /// Messages that were dropped because their signature did not verify.
+    pub fn unverified(&self) -> u64 {
+        self.shared.unverified.load(Ordering::Relaxed)
+    }
+
+    /// Why the kernel, or the connection to it, has ended, once it has.
+    pub fn died(&self) -> Option<String> {
+        self.shared.dead.borrow().clone()
+    }
+
+    /// Waits until the kernel's end of iopub is closed and all that came through it has been handed on.
+    pub async fn closed(&self) {
+        let _ = self.shared.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+
+    fn send(&self, channel: Channel, message: &Message) {
+        let mut raw = message.encode();
+        self.shared.signer.sign(&mut raw);
+        let outgoing = &self.shared.outgoing;
+        let queue = match channel {
+            Channel::Control => &outgoing.control,
+            Channel::Stdin => &outgoing.stdin,
+            _ => &outgoing.shell,
+        };
+        // A closed queue means a closed connection, which every waiting request is told anyway.
+        let _ = queue.send(raw.into_frames());
+    }
+}
+
+async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<Frames>) {
+    while let Some(frames) = queue.recv().await {
+        if sender.send(frames).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Shared {
+    /// Verifies a received message and hands it to the request that it answers.
+    fn take(&self, channel: Channel, frames: Frames) {
+        let size = frames.iter().map(|frame| frame.len()).sum();
+        let verified = RawMessage::parse(frames).and_then(|raw| {
+            lock(&self.verifier).verify(&raw)?;
+            Message::decode(raw)
+        });
+        let Ok(message) = verified else {
+            self.unverified.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        if channel == Channel::Iopub {
+            let heard = match message.content {
+                Content::IopubWelcome(_) => Subscribed::Welcomed,
+                _ => Subscribed::Heard,
+            };
+            self.subscribed.send_if_modified(|s| {
+                let newly = heard > *s;
+                *s = heard.max(*s);
+                newly
+            });
+        }
+        if let Content::KernelInfoReply(info) = &message.content {
+            self.info.send_replace(Some(info.clone()));
+        }
+        let parent = message.parent_header.as_ref().map(|parent| &parent.msg_id);
+        let queue = parent.and_then(|id| lock(&self.pending).get(id).cloned());
+        let keep = !matches!(
+            message.content,
+            Content::Stream(_)
+                | Content::DisplayData(_)
+                | Content::UpdateDisplayData(_)
+                | Content::CommMsg(_)
+        );
+        let Some(queue) = queue else {
+            if channel == Channel::Iopub {
+                self.unclaimed.push(message, size, false);
+            }
+            return;
+        };
+        let incoming = match channel {
+            Channel::Iopub => Incoming::Output(message),
+            Channel::Stdin => Incoming::Input(message),
+            _ => Incoming::Reply(message),
+        };
+        queue.push(incoming, size, keep);
+    }
+
+    /// A closed connection is a death, unless the owner of the process knows better first: how it ended.
+    async fn disconnected(&self, error: &TransportError) {
+        let mut dead = self.dead.subscribe();
+        let known = dead.wait_for(Option::is_some);
+        if tokio::time::timeout(OBITUARY, known).await.is_err() {
+            self.die(&error.to_string());
+        }
+    }
+
+    fn die(&self, reason: &str) {
+        let first = self.dead.send_if_modified(|dead| {
+            let first = dead.is_none();
+            dead.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+        if first {
+            for queue in lock(&self.pending).values() {
+                queue.push(Incoming::Died(reason.to_owned()), 0, true);
+            }
+        }
+    }
+}
+
+/// One request and what comes back for it.
+pub struct Exchange {
+    shared: Arc<Shared>,
+    msg_id: String,
+    queue: Arc<ByteQueue<Incoming>>,
+    /// Whether the `idle` of this request is still to come; other requests end with their reply.
+    awaits_idle: bool,
+    replied: bool,
+    ended: bool,
+}
+
+impl Exchange {
+    /// The next message; `None` once both the reply and the `idle` have come, in either order, or the kernel died.
+    /// Safe to cancel.
+    pub async fn next(&mut self) -> Option<Popped<Incoming>> {
+        if self.ended || (self.replied && !self.awaits_idle) {
+            return None;
+        }
+        let popped = self.queue.pop().await?;
+        match &popped {
+            Popped::Item(Incoming::Reply(_)) => self.replied = true,
+            Popped::Item(Incoming::Output(message)) => {
+                if let Content::Status(status) = &message.content
+                    && status.execution_state == "idle"
+                {
+                    self.awaits_idle = false;
+                }
+            }
+            Popped::Item(Incoming::Died(_)) => self.ended = true,
+            _ => {}
+        }
+        Some(popped)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        lock(&self.shared.pending).remove(&self.msg_id);
+    }
+}

@@ -1,0 +1,113 @@
+//! Finding installed kernelspecs, where every Jupyter front end finds them.
+//!
+//! Source: jupyter_client "Making kernels for Jupyter", section "Kernel specs".
+
+use std::path::{Path, PathBuf};
+
+use super::KernelError;
+use crate::protocol::KernelSpec;
+
+/// An installed kernelspec.
+#[derive(Clone, Debug)]
+pub struct Installed {
+    /// The folder's name, by which the kernel is asked for.
+    pub name: String,
+    /// `resource_dir`: the folder with `kernel.json` and the logos.
+    pub folder: PathBuf,
+    /// The environment (`sys.prefix`) whose search path it was found on.
+    pub prefix: Option<PathBuf>,
+    /// The specification, or why it cannot be used.
+    pub spec: Result<KernelSpec, String>,
+}
+
+/// A place on the search path.
+struct Place {
+    folder: PathBuf,
+    prefix: Option<PathBuf>,
+}
+
+/// The search path, first place first: `JUPYTER_PATH`, the user's data folder, the environments given, the system.
+fn search_path(prefixes: &[PathBuf]) -> Vec<Place> {
+    let mut places = Vec::new();
+    let mut add = |folder: PathBuf, prefix: Option<&PathBuf>| {
+        places.push(Place {
+            folder: folder.join("kernels"),
+            prefix: prefix.cloned(),
+        });
+    };
+    if let Some(paths) = std::env::var_os("JUPYTER_PATH") {
+        std::env::split_paths(&paths).for_each(|path| add(path, None));
+    }
+    if let Some(folder) = user_data_folder() {
+        add(folder, None);
+    }
+    for prefix in prefixes {
+        add(prefix.join("share/jupyter"), Some(prefix));
+    }
+    for prefix in ["/usr/local", "/usr"] {
+        let prefix = PathBuf::from(prefix);
+        add(prefix.join("share/jupyter"), Some(&prefix));
+    }
+    places
+}
+
+fn user_data_folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("JUPYTER_DATA_DIR") {
+        return Some(folder.into());
+    }
+    let home = PathBuf::from(std::env::var_os("HOME")?);
+    Some(if cfg!(target_os = "macos") {
+        home.join("Library/Jupyter")
+    } else {
+        std::env::var_os("XDG_DATA_HOME")
+            .map_or_else(|| home.join(".local/share"), PathBuf::from)
+            .join("jupyter")
+    })
+}
+
+/// All kernelspecs of this machine, by name; where two have one name, the one found first.
+pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
+    let mut found: Vec<Installed> = Vec::new();
+    for place in search_path(prefixes) {
+        let entries = std::fs::read_dir(&place.folder).into_iter().flatten();
+        for folder in entries.flatten().map(|entry| entry.path()) {
+            let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
+                continue;
+            };
+            let known = found.iter().any(|kernel| kernel.name.eq_ignore_ascii_case(name));
+            if !known && KernelSpec::is_valid_name(name) && folder.join("kernel.json").is_file() {
+                found.push(Installed {
+                    name: name.to_ascii_lowercase(),
+                    spec: read(&folder),
+                    prefix: place.prefix.clone(),
+                    folder,
+                });
+            }
+        }
+    }
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    found
+}
+
+/// The kernelspec of this name, which is not case-sensitive.
+pub fn find(name: &str, prefixes: &[PathBuf]) -> Result<Installed, KernelError> {
+    let all = list(prefixes);
+    match all.iter().find(|kernel| kernel.name.eq_ignore_ascii_case(name)) {
+        Some(kernel) => Ok(kernel.clone()),
+        None => Err(KernelError::NoSuchKernel {
+            name: name.to_owned(),
+            known: all.into_iter().map(|kernel| kernel.name).collect(),
+        }),
+    }
+}
+
+fn read(folder: &Path) -> Result<KernelSpec, String> {
+    let text = std::fs::read_to_string(folder.join("kernel.json"))
+        .map_err(|error| format!("kernel.json cannot be read: {error}"))?;
+    let spec: KernelSpec = serde_json::from_str(&text)
+        .map_err(|error| format!("kernel.json is not a kernelspec: {error}"))?;
+    match spec.argv.is_empty() {
+        false => Ok(spec),
+        true => Err("kernel.json has an empty argv".into()),
+    }
+}

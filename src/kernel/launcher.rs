@@ -1,0 +1,90 @@
+//! How a kernel's process comes to run: the trait that every mode implements, and the local mode.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use futures_util::future::BoxFuture;
+
+use super::KernelError;
+use crate::isolation::{Command, Exit, Signal, Supervised};
+
+/// What a launcher is asked to start.
+pub struct Launch {
+    /// The command, its placeholders replaced.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(OsString, OsString)>,
+    pub cwd: PathBuf,
+    /// The private folder with the connection file; the launcher's process removes it when the kernel has ended.
+    pub folder: PathBuf,
+}
+
+/// A way to run kernels.
+pub trait Launcher: Send + Sync {
+    /// The mode's name, as in `--mode`.
+    fn mode(&self) -> &'static str;
+
+    /// Starts the process; that it then fails is told by its [`exit`](Process::exit).
+    fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>>;
+}
+
+/// A started kernel process. Dropping it ends the process and its descendants.
+pub trait Process: Send + Sync {
+    fn signal(&self, signal: Signal);
+    /// Waits for the kernel's end.
+    fn exit(&self) -> BoxFuture<'_, Exit>;
+    /// Waits until everything that belongs to it is gone.
+    fn ended(&self) -> BoxFuture<'_, ()>;
+    /// The last of what the process itself printed.
+    fn tail(&self) -> String;
+}
+
+/// Runs kernels as plain processes of the user: no isolation, and no process left behind.
+pub struct Local {
+    /// The heddle binary, executed again as the supervisor.
+    pub supervisor: PathBuf,
+}
+
+impl Local {
+    /// With this very program as the supervisor, which must be the heddle binary.
+    pub fn new() -> Result<Local, KernelError> {
+        std::env::current_exe()
+            .map(|supervisor| Local { supervisor })
+            .map_err(|error| KernelError::Launch(format!("cannot find the heddle binary: {error}")))
+    }
+}
+
+impl Launcher for Local {
+    fn mode(&self) -> &'static str {
+        "local"
+    }
+
+    fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        let command = Command {
+            supervisor: self.supervisor.clone(),
+            argv: launch.argv,
+            env: launch.env,
+            cwd: launch.cwd,
+            folder: launch.folder,
+        };
+        let started = Supervised::spawn(command)
+            .map(|process| Box::new(process) as Box<dyn Process>)
+            .map_err(|error| KernelError::Launch(error.to_string()));
+        Box::pin(std::future::ready(started))
+    }
+}
+
+impl Process for Supervised {
+    fn signal(&self, signal: Signal) {
+        Supervised::signal(self, signal);
+    }
+    fn exit(&self) -> BoxFuture<'_, Exit> {
+        Box::pin(Supervised::exit(self))
+    }
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(Supervised::ended(self))
+    }
+    fn tail(&self) -> String {
+        Supervised::tail(self)
+    }
+}

@@ -1,0 +1,328 @@
+//! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
+
+mod client;
+pub mod discovery;
+mod environment;
+mod folder;
+mod launcher;
+pub mod python;
+
+pub use client::{Client, Exchange, Incoming};
+pub use launcher::{Launch, Launcher, Local, Process};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::isolation::Signal;
+use crate::protocol::{
+    Channel, Content, InterruptMode, InterruptRequest, KernelSpec, ProtocolError, ShutdownRequest,
+    Transport,
+};
+use crate::transport::TransportError;
+use discovery::Installed;
+use folder::RunFolder;
+use python::Python;
+
+/// How long a kernel that was asked to end may take before it is told to (SIGTERM), and then before it is made to.
+const POLITE: Duration = Duration::from_secs(2);
+const FIRM: Duration = Duration::from_secs(1);
+/// How long the last output of a dead kernel may take to reach us.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// What goes wrong with kernels. Each message says what happened, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("there is no kernel named {name:?}. Installed: {}. See: heddle kernel list", list(.known))]
+    NoSuchKernel { name: String, known: Vec<String> },
+    #[error("the kernelspec {name:?} cannot be used: {reason}")]
+    BadSpec { name: String, reason: String },
+    #[error("cannot prepare the kernel's folder {}: {1}", .0.display())]
+    Folder(PathBuf, std::io::Error),
+    /// No Python, or none could be made.
+    #[error("no Python for the kernel: {0}")]
+    Python(String),
+    #[error("the kernel cannot be started: {0}")]
+    Launch(String),
+    #[error("the kernel {exit} before it was ready{}", indented(.printed))]
+    DiedAtStart { exit: String, printed: String },
+    #[error(
+        "the kernel did not become ready in time. A slow machine can be given more: kernel.start_timeout (seconds)"
+    )]
+    NotReady,
+    /// The kernel ended while somebody waited for it.
+    #[error("the kernel died: it {0}")]
+    Died(String),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        names => names.join(", "),
+    }
+}
+
+fn indented(text: &str) -> String {
+    match text.is_empty() {
+        true => String::new(),
+        false => format!(". It printed:\n    {}", text.replace('\n', "\n    ")),
+    }
+}
+
+/// Which kernel to start.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// `ipykernel` of this Python.
+    Python(Python),
+    /// An installed kernelspec.
+    Installed(Installed),
+}
+
+impl Choice {
+    /// The kernelspec of this name, or without a name the user's Python, made if need be.
+    pub fn of(name: Option<&str>, progress: python::Progress) -> Result<Choice, KernelError> {
+        match name {
+            None => python::find_or_make(progress).map(Choice::Python),
+            Some(name) => discovery::find(name, &prefixes()).map(Choice::Installed),
+        }
+    }
+
+    /// A name for people: the kernelspec's, or `python3` for a Python of the user's or our own.
+    pub fn name(&self) -> &str {
+        match self {
+            Choice::Python(_) => "python3",
+            Choice::Installed(installed) => &installed.name,
+        }
+    }
+
+    /// The specification, with its interpreter made exact.
+    fn spec(&self) -> Result<(KernelSpec, PathBuf), KernelError> {
+        match self {
+            Choice::Python(python) => {
+                let executable = python.executable.to_string_lossy().into_owned();
+                let argv = ["-m", "ipykernel_launcher", "-f", "{connection_file}"];
+                let spec = KernelSpec {
+                    argv: std::iter::once(executable)
+                        .chain(argv.map(str::to_owned))
+                        .collect(),
+                    display_name: "Python 3 (ipykernel)".into(),
+                    language: "python".into(),
+                    ..KernelSpec::default()
+                };
+                Ok((spec, PathBuf::new()))
+            }
+            Choice::Installed(installed) => {
+                let mut spec =
+                    installed
+                        .spec
+                        .clone()
+                        .map_err(|reason| KernelError::BadSpec {
+                            name: installed.name.clone(),
+                            reason,
+                        })?;
+                let python = ["python", "python3"].contains(&spec.argv[0].as_str());
+                if let Some(prefix) = &installed.prefix
+                    && python
+                {
+                    let exact = prefix.join("bin").join(&spec.argv[0]);
+                    if exact.exists() {
+                        spec.argv[0] = exact.to_string_lossy().into_owned();
+                    }
+                }
+                Ok((spec, installed.folder.clone()))
+            }
+        }
+    }
+}
+
+/// The environments whose kernelspecs are found: the active one and the one that Heddle made.
+pub fn prefixes() -> Vec<PathBuf> {
+    let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .map(PathBuf::from);
+    let found = python::find().ok().flatten().map(|python| python.prefix);
+    let mut prefixes: Vec<PathBuf> = active.chain(found).collect();
+    prefixes.dedup();
+    prefixes
+}
+
+/// How to start a kernel.
+#[derive(Clone)]
+pub struct Options {
+    pub launcher: Arc<dyn Launcher>,
+    pub choice: Choice,
+    pub transport: Transport,
+    pub cwd: PathBuf,
+    /// Variables that the user gives to the kernel by name.
+    pub env: Vec<(String, String)>,
+    pub start_timeout: Duration,
+}
+
+/// A running kernel that we own. Dropping it ends it.
+pub struct Kernel {
+    options: Options,
+    spec: KernelSpec,
+    resource_dir: PathBuf,
+    folder: RunFolder,
+    running: Running,
+}
+
+/// One life of the kernel's process.
+struct Running {
+    process: Arc<dyn Process>,
+    client: Client,
+    /// Tells every waiter of a death.
+    watcher: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+impl Kernel {
+    /// Starts a kernel and waits until it is ready.
+    pub async fn start(options: Options) -> Result<Kernel, KernelError> {
+        let (spec, resource_dir) = options.choice.spec()?;
+        let folder = RunFolder::create(options.transport, options.choice.name())?;
+        let running = run(&options, &spec, &resource_dir, &folder).await?;
+        Ok(Kernel {
+            options,
+            spec,
+            resource_dir,
+            folder,
+            running,
+        })
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.running.client
+    }
+
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The language of the kernelspec, such as `python`.
+    pub fn language(&self) -> &str {
+        &self.spec.language
+    }
+
+    /// The connection file that other clients of this machine and user can connect with.
+    pub fn connection_file(&self) -> PathBuf {
+        self.folder.connection_file()
+    }
+
+    /// Interrupts the running code, its child processes included.
+    pub fn interrupt(&self) {
+        match self.spec.interrupt_mode {
+            InterruptMode::Signal => self.running.process.signal(Signal::Interrupt),
+            InterruptMode::Message => drop(self.client().request(
+                Channel::Control,
+                Content::InterruptRequest(InterruptRequest::default()),
+            )),
+        }
+    }
+
+    /// Kills the kernel at once.
+    pub fn kill(&self) {
+        self.running.process.signal(Signal::Kill);
+    }
+
+    /// Whether, and how, the kernel has died.
+    pub fn died(&self) -> Option<String> {
+        self.client().died()
+    }
+
+    /// Ends the process, if it still runs, and starts another on the same connection file. Variables are lost.
+    pub async fn restart(&mut self) -> Result<(), KernelError> {
+        self.end(true).await;
+        self.folder
+            .write()
+            .map_err(|error| KernelError::Folder(self.folder.path().to_path_buf(), error))?;
+        self.running = run(&self.options, &self.spec, &self.resource_dir, &self.folder).await?;
+        Ok(())
+    }
+
+    /// Asks the kernel to end, tells it, makes it, and waits until all of it is gone.
+    pub async fn shutdown(mut self) {
+        self.end(false).await;
+    }
+
+    async fn end(&mut self, restart: bool) {
+        let process = self.running.process.clone();
+        let exited = async |patience| {
+            tokio::time::timeout(patience, process.exit()).await.is_ok()
+        };
+        if self.died().is_none() {
+            let request = Content::ShutdownRequest(ShutdownRequest { restart });
+            let asked = self.client().request(Channel::Control, request);
+            if !exited(POLITE).await {
+                process.signal(Signal::Terminate);
+                if !exited(FIRM).await {
+                    process.signal(Signal::Kill);
+                }
+            }
+            drop(asked);
+        }
+        self.client().die("was shut down");
+        process.signal(Signal::Kill);
+        process.ended().await;
+    }
+}
+
+/// Starts the process and connects to it; whichever ends first, the start or the process, decides.
+async fn run(
+    options: &Options,
+    spec: &KernelSpec,
+    resource_dir: &std::path::Path,
+    folder: &RunFolder,
+) -> Result<Running, KernelError> {
+    let argv = spec.command(
+        &folder.connection_file().to_string_lossy(),
+        &resource_dir.to_string_lossy(),
+    );
+    let spec_env = spec.expand_env(|name| std::env::var(name).ok());
+    let env = environment::kernel_environment(std::env::vars_os(), spec_env, options.env.clone());
+    let launch = Launch {
+        argv,
+        env,
+        cwd: options.cwd.clone(),
+        folder: folder.path().to_path_buf(),
+    };
+    let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);
+    let deadline = Instant::now() + options.start_timeout;
+    let client = tokio::select! {
+        client = Client::connect(&folder.connection, deadline) => client?,
+        exit = process.exit() => {
+            // What it printed comes through another pipe than its end; both end with the supervisor.
+            let _ = tokio::time::timeout(LAST_WORDS, process.ended()).await;
+            return Err(KernelError::DiedAtStart {
+                exit: exit.to_string(),
+                printed: process.tail(),
+            });
+        }
+    };
+    let watcher = tokio::spawn({
+        let (process, client) = (process.clone(), client.clone());
+        async move {
+            let exit = process.exit().await;
+            // The connection closes once the last output has been received; a descendant may hold it open.
+            let _ = tokio::time::timeout(LAST_WORDS, client.closed()).await;
+            client.die(&exit.to_string());
+        }
+    });
+    Ok(Running {
+        process,
+        client,
+        watcher,
+    })
+}

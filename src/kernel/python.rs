@@ -1,0 +1,320 @@
+//! Which Python a kernel runs on: the user's own where it has ipykernel, else an environment that Heddle makes.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::KernelError;
+
+/// What the managed environment holds, pinned.
+const REQUIREMENTS: &str = include_str!("../../kernelspec/requirements.txt");
+
+/// Asked of a Python: who it is, and whether it has ipykernel.
+const PROBE: &str = "\
+import importlib.util, json, os, sys
+s = importlib.util.find_spec('ipykernel')
+print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'version': list(sys.version_info[:2]),
+ 'ipykernel': s is not None, 'path': [p for p in sys.path if os.path.isdir(p)]}))";
+
+/// The oldest Python that the pinned requirements have wheels for.
+const OLDEST: (u32, u32) = (3, 10);
+
+/// A Python with ipykernel.
+#[derive(Clone, Debug)]
+pub struct Python {
+    pub executable: PathBuf,
+    /// `sys.prefix`: where its kernelspecs are.
+    pub prefix: PathBuf,
+    /// Whether Heddle made its environment.
+    pub managed: bool,
+}
+
+/// Something to tell the person while an environment is made; it takes a minute, once.
+pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
+
+/// The active virtual environment or `python3`, if it has ipykernel, else the managed environment, made if need be.
+pub fn find_or_make(progress: Progress) -> Result<Python, KernelError> {
+    match find()? {
+        Some(python) => Ok(python),
+        None => make(progress),
+    }
+}
+
+/// The Python that [`find_or_make`] would take, if there is one already.
+pub fn find() -> Result<Option<Python>, KernelError> {
+    for candidate in candidates() {
+        if let Some(answer) = probe(&candidate)
+            && answer.ipykernel
+        {
+            return Ok(Some(Python {
+                executable: candidate,
+                prefix: answer.prefix,
+                managed: false,
+            }));
+        }
+    }
+    let home = managed_home()?;
+    Ok(is_complete(&home).then(|| managed(home)))
+}
+
+/// Interpreters of the user's, the active environment first.
+fn candidates() -> impl Iterator<Item = PathBuf> {
+    let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(std::env::var_os)
+        .map(|prefix| Path::new(&prefix).join("bin/python"));
+    active.chain(on_path("python3")).filter(|path| path.is_file())
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+#[derive(Clone, Debug, Deserialize, Serialize)]
+struct Answer {
+    executable: PathBuf,
+    prefix: PathBuf,
+    version: (u32, u32),
+    ipykernel: bool,
+    /// `sys.path`: what is installed shows in these folders.
+    path: Vec<PathBuf>,
+}
+
+/// An answer with what it depends on.
+#[derive(Deserialize, Serialize)]
+struct Remembered {
+    key: String,
+    answer: Answer,
+    /// Modification times of the interpreter and of its `sys.path`, in nanoseconds.
+    seen: Vec<(PathBuf, u128)>,
+}
+
+/// Asks an interpreter, or remembers what it said while nothing was installed since: starting a Python costs more
+/// than the rest of Heddle's own start.
+fn probe(candidate: &Path) -> Option<Answer> {
+    let key = probe_key(candidate);
+    let cache = cache_folder().map(|folder| folder.join(format!("python-{}.json", short_hash(&key))));
+    if let Some(cache) = &cache
+        && let Ok(text) = std::fs::read_to_string(cache)
+        && let Ok(remembered) = serde_json::from_str::<Remembered>(&text)
+        && remembered.key == key
+        && remembered
+            .seen
+            .iter()
+            .all(|(path, time)| modified(path) == Some(*time))
+    {
+        return Some(remembered.answer);
+    }
+    let output = Command::new(candidate)
+        .args(["-c", PROBE])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    let answer: Answer = serde_json::from_slice(&output.stdout).ok()?;
+    if let Some(cache) = cache {
+        let seen = std::iter::once(candidate.to_path_buf())
+            .chain([answer.executable.clone()])
+            .chain(answer.path.iter().cloned())
+            .filter_map(|path| modified(&path).map(|time| (path, time)))
+            .collect();
+        let remembered = Remembered {
+            key,
+            answer: answer.clone(),
+            seen,
+        };
+        remember(&cache, &remembered);
+    }
+    Some(answer)
+}
+
+/// Best effort: without a cache the next start asks again.
+fn remember(cache: &Path, remembered: &Remembered) {
+    let Some(folder) = cache.parent() else { return };
+    if std::fs::create_dir_all(folder).is_ok()
+        && let Ok(mut file) = tempfile::NamedTempFile::new_in(folder)
+        && serde_json::to_writer(&mut file, remembered).is_ok()
+    {
+        let _ = file.persist(cache);
+    }
+}
+
+/// A version manager's shim answers by folder and environment, so both belong to the question.
+fn probe_key(candidate: &Path) -> String {
+    let folder = std::env::current_dir().unwrap_or_default();
+    let text = |name| std::env::var_os(name).unwrap_or_default();
+    let (pyenv, path): (OsString, OsString) = (text("PYENV_VERSION"), text("PYTHONPATH"));
+    format!("{candidate:?} {folder:?} {pyenv:?} {path:?}")
+}
+
+fn modified(path: &Path) -> Option<u128> {
+    let time = std::fs::metadata(path).ok()?.modified().ok()?;
+    Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos())
+}
+
+fn cache_folder() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("heddle"))
+}
+
+fn short_hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes())
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Where the managed environment of these very requirements is, or will be.
+fn managed_home() -> Result<PathBuf, KernelError> {
+    use etcetera::BaseStrategy;
+    let base = etcetera::choose_base_strategy().map_err(|_| {
+        KernelError::Python("there is no home folder to keep a Python environment in. Set HOME.".into())
+    })?;
+    let folder = base.data_dir().join("heddle/python");
+    Ok(folder.join(short_hash(REQUIREMENTS)))
+}
+
+fn managed(home: PathBuf) -> Python {
+    Python {
+        executable: home.join("bin/python"),
+        prefix: home,
+        managed: true,
+    }
+}
+
+/// Its last step is the mark; an environment without it was left half-made.
+fn is_complete(home: &Path) -> bool {
+    home.join("heddle-complete").is_file() && home.join("bin/python").exists()
+}
+
+fn make(progress: Progress) -> Result<Python, KernelError> {
+    let home = managed_home()?;
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        KernelError::Python(format!("{what} {}: {error}", home.display()))
+    };
+    let parent = home.parent().unwrap_or(&home);
+    std::fs::create_dir_all(parent).map_err(|error| failed("cannot create", &error))?;
+    let lock = File::create(home.with_extension("lock"))
+        .map_err(|error| failed("cannot write beside", &error))?;
+    if lock.try_lock().is_err() {
+        progress("Another heddle is preparing the Python environment; waiting for it");
+        lock.lock().map_err(|error| failed("cannot lock", &error))?;
+    }
+    if !is_complete(&home) {
+        build(&home, progress)?;
+        std::fs::write(home.join("heddle-complete"), "")
+            .map_err(|error| failed("cannot write in", &error))?;
+    }
+    Ok(managed(home))
+}
+
+fn build(home: &Path, progress: Progress) -> Result<(), KernelError> {
+    let base = base_interpreter()?;
+    progress(&format!(
+        "Preparing a Python environment in {} (once, about a minute)",
+        home.display()
+    ));
+    if home.exists() {
+        std::fs::remove_dir_all(home)
+            .map_err(|error| KernelError::Python(format!("cannot clear {}: {error}", home.display())))?;
+    }
+    let venv = [OsString::from("-m"), "venv".into(), home.into()];
+    run(&base, &venv, &mut |_| {}).map_err(|reason| {
+        KernelError::Python(format!(
+            "{} cannot make a virtual environment: {reason}\nOn Debian and Ubuntu: sudo apt install python3-venv",
+            base.display()
+        ))
+    })?;
+    let requirements = home.join("requirements.txt");
+    std::fs::write(&requirements, REQUIREMENTS)
+        .map_err(|error| KernelError::Python(format!("cannot write {}: {error}", requirements.display())))?;
+    let mut install: Vec<OsString> = [
+        "-m",
+        "pip",
+        "install",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--only-binary=:all:",
+        "--progress-bar=off",
+        "-r",
+    ]
+    .map(OsString::from)
+    .to_vec();
+    install.push(requirements.into());
+    run(&home.join("bin/python"), &install, &mut |line| {
+        if let Some(package) = line.strip_prefix("Collecting ") {
+            progress(&format!("Fetching {}", package.split(' ').next().unwrap_or(package)));
+        } else if line.starts_with("Installing") {
+            progress("Installing the packages");
+        }
+    })
+    .map_err(|reason| {
+        KernelError::Python(format!(
+            "the packages could not be installed: {reason}\n\
+             Heddle needs the Python package index once. Behind a proxy, set HTTPS_PROXY; with an index of your own, \
+             PIP_INDEX_URL. Or use a Python that has ipykernel: pip install ipykernel, and activate its environment."
+        ))
+    })
+}
+
+/// A Python that is new enough to make the managed environment with.
+fn base_interpreter() -> Result<PathBuf, KernelError> {
+    let newer = (OLDEST.1..=14).rev().map(|minor| format!("python3.{minor}"));
+    let names = std::iter::once("python3".to_owned()).chain(newer);
+    let mut oldest = None;
+    for candidate in names.filter_map(|name| on_path(&name)) {
+        match probe(&candidate) {
+            Some(answer) if answer.version >= OLDEST => return Ok(answer.executable),
+            Some(answer) => oldest = Some(answer.version),
+            None => {}
+        }
+    }
+    Err(KernelError::Python(match oldest {
+        Some((major, minor)) => format!(
+            "the newest Python found is {major}.{minor}, and at least {}.{} is needed. Install a newer python3, or \
+             activate an environment that has ipykernel.",
+            OLDEST.0, OLDEST.1
+        ),
+        None => "no python3 was found on PATH. Install Python, for example: sudo apt install python3 python3-venv".into(),
+    }))
+}
+
+/// Runs a step, its lines to `line`; the error is the last of what it said.
+fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args(args)
+        .env_remove("PYTHONPATH")
+        .env_remove("PYTHONHOME")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{} cannot be started: {error}", program.display()))?;
+    let errors = child.stderr.take();
+    let errors = std::thread::spawn(move || {
+        let lines = errors.map(|errors| BufReader::new(errors).lines());
+        lines.into_iter().flatten().map_while(Result::ok).collect::<Vec<_>>()
+    });
+    let mut said = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        for text in BufReader::new(output).lines().map_while(Result::ok) {
+            line(&text);
+            said.push(text);
+        }
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    said.extend(errors.join().unwrap_or_default());
+    match status.success() {
+        true => Ok(()),
+        false => Err(said[said.len().saturating_sub(5)..].join("\n")),
+    }
+}

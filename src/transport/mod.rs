@@ -1,0 +1,41 @@
+//! ZeroMQ sockets for both ends of the protocol; the only module that names the `zeromq` crate.
+//!
+//! Every connection, dialled or accepted, is opened by us, watched by a [`gate`] and spliced to a ZeroMQ
+//! socket of its own, a link. That one idea answers what the crate leaves open: the peer's end is noticed,
+//! a frame header that claims terabytes never reaches an allocator, one stalled peer delays nobody else, two
+//! peers may carry the same identity, and a socket in a folder that foreign code can write is pinned before
+//! use. The splice costs less than the noise of a round trip to a kernel.
+
+mod client;
+mod gate;
+mod link;
+mod queue;
+mod server;
+mod stream;
+
+pub use client::{Dealer, DealerReceiver, DealerSender, Heartbeat, Subscriber};
+pub use gate::Limits;
+pub use queue::{ByteQueue, Popped};
+pub use server::{Publisher, Router, Subscription, bind_heartbeat};
+
+use bytes::Bytes;
+
+/// The frames of one multipart message.
+pub type Frames = Vec<Bytes>;
+
+/// Why a connection could not be made, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// Nobody listens at the address, or the address cannot be used.
+    #[error("cannot connect to {address}: {reason}")]
+    Connect { address: String, reason: String },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {reason}")]
+    Bind { address: String, reason: String },
+    /// The peer does not speak ZMTP, or not in time.
+    #[error("the peer at the other end did not complete the ZeroMQ handshake: {0}")]
+    Handshake(String),
+    /// The connection has ended; the text says by whom and why.
+    #[error("the connection was closed: {0}")]
+    Closed(String),
+}

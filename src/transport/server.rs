@@ -1,0 +1,284 @@
+//! The kernel's end of the five channels: what front ends connect to.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use zeromq::{RouterSendHalf, RouterSocket, Socket, SocketRecv, XPubSocket};
+
+use super::gate::Limits;
+use super::link::{self, Receiver, Sender};
+use super::queue::{ByteQueue, Popped};
+use super::stream::{Listener, Stream};
+use super::{Frames, TransportError};
+use crate::protocol::Address;
+
+/// Connections that one channel serves at a time; further ones are closed at once.
+const MAX_CONNECTIONS: usize = 256;
+/// How long a channel with too many connections stays closed to new ones.
+const CROWDED: Duration = Duration::from_millis(100);
+/// Messages of one channel that wait for us; beyond that the senders wait.
+const INBOX: usize = 256;
+/// Bytes that wait for one slow subscriber; beyond that it misses some.
+const BACKLOG: usize = 64 << 20;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Every update below is a single insert or remove, so a panic elsewhere leaves the map whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Accepts connections for as long as it is owned and runs `serve` for each.
+fn accept<F, Fut>(listener: Listener, serve: F) -> tokio::task::AbortHandle
+where
+    F: Fn(Box<dyn Stream>) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                stream = listener.accept() => match stream {
+                    Ok(stream) if connections.len() < MAX_CONNECTIONS => {
+                        connections.spawn(serve(stream));
+                    }
+                    // Out of descriptors, or too many: let one end before the next is taken, or a moment pass.
+                    _ => {
+                        let _ = tokio::time::timeout(CROWDED, connections.join_next()).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    })
+    .abort_handle()
+}
+
+/// Ends an accept loop, its connections and its socket's name with its owner.
+struct Serving(tokio::task::AbortHandle);
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+type Senders = Arc<Mutex<HashMap<Bytes, (u64, mpsc::Sender<Frames>)>>>;
+
+/// A ROUTER for any number of clients: shell, control or stdin. Messages begin with the client's identity frame,
+/// in both directions.
+pub struct Router {
+    inbox: mpsc::Receiver<Frames>,
+    senders: Senders,
+    _serving: Serving,
+}
+
+impl Router {
+    pub async fn bind(address: &Address) -> Result<Router, TransportError> {
+        let listener = Listener::bind(address).await?;
+        let (inbox_sender, inbox) = mpsc::channel(INBOX);
+        let senders = Senders::default();
+        let numbers = AtomicU64::new(0);
+        let serving = accept(listener, {
+            let senders = senders.clone();
+            move |stream| {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                serve_router(stream, number, senders.clone(), inbox_sender.clone())
+            }
+        });
+        Ok(Router {
+            inbox,
+            senders,
+            _serving: Serving(serving),
+        })
+    }
+
+    /// The next message of any client, its identity first.
+    pub async fn recv(&mut self) -> Option<Frames> {
+        self.inbox.recv().await
+    }
+
+    /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left.
+    pub async fn send(&self, frames: Frames) {
+        let sender = frames
+            .first()
+            .and_then(|identity| lock(&self.senders).get(identity).cloned());
+        if let Some((_, sender)) = sender {
+            let _ = sender.send(frames).await;
+        }
+    }
+}
+
+/// Serves one connection. A client that comes back under the same identity takes it over, as with ROUTER_HANDOVER.
+async fn serve_router(
+    stream: Box<dyn Stream>,
+    number: u64,
+    senders: Senders,
+    inbox: mpsc::Sender<Frames>,
+) {
+    let mut socket = RouterSocket::new();
+    let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+        return;
+    };
+    let (send, receive) = socket.split();
+    let mut receiver = Receiver::new(receive, gate.clone());
+    let mut sender = Sender::new(send, gate);
+    let (outbox_sender, mut outbox) = mpsc::channel(INBOX);
+    let mut identity: Option<Bytes> = None;
+    loop {
+        tokio::select! {
+            received = receiver.recv() => {
+                let Ok(frames) = received else { break };
+                if identity.is_none()
+                    && let Some(name) = frames.first()
+                {
+                    identity = Some(name.clone());
+                    lock(&senders).insert(name.clone(), (number, outbox_sender.clone()));
+                }
+                if inbox.send(frames).await.is_err() {
+                    break;
+                }
+            }
+            Some(frames) = outbox.recv() => {
+                if sender.send(frames).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(identity) = identity {
+        let mut senders = lock(&senders);
+        if senders.get(&identity).is_some_and(|(owner, _)| *owner == number) {
+            senders.remove(&identity);
+        }
+    }
+}
+
+/// A subscriber of a [`Publisher`] has subscribed to `topic`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscription {
+    /// Names the connection, for [`Publisher::send_to`].
+    pub subscriber: u64,
+    pub topic: Bytes,
+}
+
+type Queues = Arc<Mutex<HashMap<u64, Arc<ByteQueue<Frames>>>>>;
+
+/// A PUB for any number of subscribers: iopub. A slow one misses messages, and neither delays the others nor fills
+/// the memory.
+pub struct Publisher {
+    queues: Queues,
+    subscriptions: mpsc::Receiver<Subscription>,
+    _serving: Serving,
+}
+
+impl Publisher {
+    /// `gap` makes the message that a subscriber gets in place of those it missed (their number, their bytes).
+    pub async fn bind<G>(address: &Address, gap: G) -> Result<Publisher, TransportError>
+    where
+        G: Fn(u64, u64) -> Frames + Send + Sync + 'static,
+    {
+        let listener = Listener::bind(address).await?;
+        let (subscribed, subscriptions) = mpsc::channel(INBOX);
+        let queues = Queues::default();
+        let numbers = AtomicU64::new(0);
+        let gap = Arc::new(gap);
+        let serving = accept(listener, {
+            let queues = queues.clone();
+            move |stream| {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let (queues, subscribed, gap) = (queues.clone(), subscribed.clone(), gap.clone());
+                async move {
+                    let queue = Arc::new(ByteQueue::new(BACKLOG));
+                    lock(&queues).insert(number, queue.clone());
+                    serve_subscriber(stream, number, &queue, subscribed, &*gap).await;
+                    lock(&queues).remove(&number);
+                }
+            }
+        });
+        Ok(Publisher {
+            queues,
+            subscriptions,
+            _serving: Serving(serving),
+        })
+    }
+
+    /// Publishes to every subscriber of the topic that the first frame begins with. `keep` marks what a front end
+    /// cannot do without (states, replies to its own cells): it is dropped last.
+    pub fn publish(&self, frames: &Frames, keep: bool) {
+        let bytes = frames.iter().map(Bytes::len).sum();
+        for queue in lock(&self.queues).values() {
+            queue.push(frames.clone(), bytes, keep);
+        }
+    }
+
+    /// Sends to one subscriber only.
+    pub fn send_to(&self, subscriber: u64, frames: Frames) {
+        let bytes = frames.iter().map(Bytes::len).sum();
+        if let Some(queue) = lock(&self.queues).get(&subscriber) {
+            queue.push(frames, bytes, true);
+        }
+    }
+
+    /// The next subscription that a front end makes, which `iopub_welcome` answers (JEP 65).
+    pub async fn subscription(&mut self) -> Option<Subscription> {
+        self.subscriptions.recv().await
+    }
+}
+
+async fn serve_subscriber(
+    stream: Box<dyn Stream>,
+    number: u64,
+    queue: &ByteQueue<Frames>,
+    subscribed: mpsc::Sender<Subscription>,
+    gap: &(dyn Fn(u64, u64) -> Frames + Send + Sync),
+) {
+    let mut socket = XPubSocket::new();
+    let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            biased;
+            received = socket.recv() => {
+                let Ok(message) = received else { return };
+                if let Some((1, topic)) = message.get(0).and_then(|frame| frame.split_first()) {
+                    let topic = Bytes::copy_from_slice(topic);
+                    let _ = subscribed.send(Subscription { subscriber: number, topic }).await;
+                }
+            }
+            _ = gate.closed() => return,
+            Some(popped) = queue.pop() => {
+                let frames = match popped {
+                    Popped::Item(frames) => frames,
+                    Popped::Gap { messages, bytes } => gap(messages, bytes),
+                };
+                if link::send(&mut socket, &gate, frames).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Echoes heartbeats for as long as the result is kept.
+pub async fn bind_heartbeat(address: &Address) -> Result<impl Drop + Send + use<>, TransportError> {
+    let listener = Listener::bind(address).await?;
+    let serving = accept(listener, |stream| async move {
+        let mut socket = RouterSocket::new();
+        let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+            return;
+        };
+        let (send, receive) = socket.split();
+        let mut receiver = Receiver::new(receive, gate.clone());
+        let mut sender: Sender<RouterSendHalf> = Sender::new(send, gate);
+        while let Ok(frames) = receiver.recv().await {
+            if sender.send(frames).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Serving(serving))
+}

@@ -1,0 +1,153 @@
+//! Byte streams to and from peers: dialling, listening, and pinning a Unix socket before it is used.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::time::Instant;
+
+use super::TransportError;
+use crate::protocol::Address;
+
+/// How often a peer that does not listen yet is tried. A kernel binds when its imports are done, and says so by
+/// nothing but the open socket.
+const PROBE: Duration = Duration::from_millis(5);
+
+/// A connected byte stream.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Connects, and waits until `deadline` for somebody to listen.
+pub(super) async fn dial(
+    address: &Address,
+    deadline: Instant,
+) -> Result<Box<dyn Stream>, TransportError> {
+    loop {
+        let error = match connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => error,
+        };
+        let retry = matches!(
+            error.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        );
+        if !retry || Instant::now() + PROBE > deadline {
+            return Err(TransportError::Connect {
+                address: address.to_string(),
+                reason: error.to_string(),
+            });
+        }
+        tokio::time::sleep(PROBE).await;
+    }
+}
+
+async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
+    Ok(match address {
+        Address::Tcp(host, port) => {
+            let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            stream.set_nodelay(true)?;
+            Box::new(stream)
+        }
+        Address::Ipc(path) => Box::new(connect_pinned(Path::new(path)).await?),
+    })
+}
+
+/// Connects to the socket that is at `path` now. Code in a kernel may swap the name for a link to a socket of the
+/// host, so the name is resolved once, without following links, and the connection goes to what was found.
+#[cfg(target_os = "linux")]
+async fn connect_pinned(path: &Path) -> io::Result<UnixStream> {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::{Mode, SFlag, fstat};
+    use std::os::fd::AsRawFd;
+
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let pinned = open(path, flags, Mode::empty())?;
+    let kind = SFlag::from_bits_truncate(fstat(&pinned)?.st_mode) & SFlag::S_IFMT;
+    if kind != SFlag::S_IFSOCK {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a socket",
+        ));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", pinned.as_raw_fd())).await
+}
+
+#[cfg(not(target_os = "linux"))]
+async fn connect_pinned(path: &Path) -> io::Result<UnixStream> {
+    if !std::fs::symlink_metadata(path)?.file_type().is_socket_like() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "it is not a socket",
+        ));
+    }
+    UnixStream::connect(path).await
+}
+
+#[cfg(not(target_os = "linux"))]
+trait SocketLike {
+    fn is_socket_like(&self) -> bool;
+}
+#[cfg(not(target_os = "linux"))]
+impl SocketLike for std::fs::FileType {
+    fn is_socket_like(&self) -> bool {
+        std::os::unix::fs::FileTypeExt::is_socket(self)
+    }
+}
+
+/// A listening socket of ours. A Unix socket's name is removed with it.
+pub(super) enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener, String),
+}
+
+impl Listener {
+    /// Listens on `address`. A Unix socket that is left over from a dead process is replaced; one that somebody
+    /// answers on is not.
+    pub(super) async fn bind(address: &Address) -> Result<Listener, TransportError> {
+        let failed = |reason: String| TransportError::Bind {
+            address: address.to_string(),
+            reason,
+        };
+        match address {
+            Address::Tcp(host, port) => TcpListener::bind((host.as_str(), *port))
+                .await
+                .map(Listener::Tcp)
+                .map_err(|error| failed(error.to_string())),
+            Address::Ipc(path) => {
+                if connect_pinned(Path::new(path)).await.is_ok() {
+                    return Err(failed("another process is listening there".into()));
+                }
+                let stale = std::fs::symlink_metadata(path)
+                    .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()));
+                if stale {
+                    std::fs::remove_file(path).map_err(|error| failed(error.to_string()))?;
+                }
+                UnixListener::bind(path)
+                    .map(|listener| Listener::Unix(listener, path.clone()))
+                    .map_err(|error| failed(error.to_string()))
+            }
+        }
+    }
+
+    pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
+        Ok(match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Listener::Unix(_, path) = self {
+            // The folder may be gone already; then there is nothing left to remove.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
