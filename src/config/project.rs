@@ -22,9 +22,10 @@ pub(super) struct Project {
 
 /// The project that the person named. It needs no file: a folder of plugins is a project too.
 pub(super) fn named(dir: PathBuf) -> Result<Project, ConfigError> {
-    if !dir.is_dir() {
-        return Err(ConfigError::Project { path: dir });
-    }
+    let dir = match dir.canonicalize() {
+        Ok(real) if real.is_dir() => real,
+        _ => return Err(ConfigError::Project { path: dir }),
+    };
     let file = project_file(&dir);
     let warnings = match file {
         Some(_) => vec![],
@@ -158,7 +159,7 @@ mod tests {
     fn a_named_project_must_be_a_folder_but_needs_no_file() {
         let (_root, deep) = tree();
         assert!(named(deep.join("nowhere")).is_err());
-        let project = named(deep.clone()).unwrap();
+        let project = named(deep.join("../deep/.")).unwrap();
         assert_eq!((project.dir, project.file), (Some(deep), None));
         assert_eq!(project.warnings.len(), 1);
     }
