@@ -1,0 +1,321 @@
+//! The layers laid over one another: which value counts, and where it comes from.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::file::{self, Entry, Format};
+use super::keys::{self, KEYS, Key, PROVIDERS};
+use super::project;
+use super::settings::{KernelMode, Settings, Values};
+use super::value::{self, Bases, Raw, Value};
+use super::{ConfigError, Loaded, Request, Resolved, Source};
+
+/// The keys that one layer holds. A value of `None` is an explicit null.
+type Layer = BTreeMap<String, (Option<Value>, Source)>;
+
+/// How many unknown keys of one file are reported one by one.
+const MOST_WARNINGS: usize = 20;
+
+/// Find the files, read all layers, check every value in them, and say which counts.
+///
+/// # Errors
+/// The first thing that is wrong in any layer, also where a stronger layer hides it: a file with a mistake in it is
+/// to be mended. [`Loaded::warnings`] has what is only odd.
+pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigError> {
+    let home = request.home.as_deref();
+    let project = match &request.project {
+        Some(dir) => project::named(request.cwd.join(dir))?,
+        None => project::around(&request.cwd, home),
+    };
+    let mut warnings = project.warnings;
+    let project_dir = project.dir;
+    let base = project_dir.as_deref().unwrap_or(&request.cwd);
+    let of_file = Bases {
+        relative: base,
+        project: base,
+        home,
+    };
+    let of_person = Bases {
+        relative: &request.cwd,
+        ..of_file
+    };
+
+    let mut layers = vec![flags(request, of_person)?, environment(request, of_person)?];
+    let mut files = Vec::new();
+    let user_file = request.user_file.clone();
+    // One that can't be looked at is there: reading it says why.
+    let user_file = user_file.filter(|path| path.try_exists().unwrap_or(true));
+    let user_file = user_file.map(|path| (path, Format::Toml));
+    for (path, format) in project.file.into_iter().chain(user_file) {
+        layers.push(from_file(&path, format, of_file, &mut warnings)?);
+        files.push(path);
+    }
+
+    let (values, resolved) = resolve(&layers);
+    let settings = Settings::from_values(&values);
+    warnings.extend(unavailable_mode(&settings, &resolved));
+    Ok(Loaded {
+        settings,
+        values: resolved,
+        warnings,
+        project_dir,
+        files,
+    })
+}
+
+fn flags(request: &Request<'_>, bases: Bases<'_>) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::new();
+    for (name, text) in &request.flags {
+        let key = keys::lookup(name).ok_or_else(|| unknown("command line".into(), name))?;
+        let source = Source::Flag(key.flag.unwrap_or("command line"));
+        put(
+            &mut layer,
+            name,
+            key,
+            &value::from_text(text),
+            source,
+            bases,
+        )?;
+    }
+    Ok(layer)
+}
+
+/// `HEDDLE_LLM_API_KEY` before `LLM_API_KEY`; an empty variable is as good as none.
+fn environment(request: &Request<'_>, bases: Bases<'_>) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::new();
+    for name in keys::names() {
+        let Some(key) = keys::lookup(&name) else {
+            continue;
+        };
+        let plain = name.replace('.', "_").to_uppercase();
+        let variables = [format!("HEDDLE_{plain}"), plain];
+        let found = variables.into_iter().find_map(|variable| {
+            let text = (request.env)(&variable).filter(|text| !text.is_empty())?;
+            Some((variable, text))
+        });
+        if let Some((variable, text)) = found {
+            let raw = match text.to_str() {
+                Some(text) => value::from_text(text),
+                None => Raw::Other("not UTF-8"),
+            };
+            put(&mut layer, &name, key, &raw, Source::Env(variable), bases)?;
+        }
+    }
+    Ok(layer)
+}
+
+fn from_file(
+    path: &Path,
+    format: Format,
+    bases: Bases<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Layer, ConfigError> {
+    let contents = file::read(path, format)?;
+    let mut layer = Layer::new();
+    let mut unused = Vec::new();
+    let mut unknown_keys = Vec::new();
+    for Entry { name, line, raw } in contents.entries {
+        let source = Source::File {
+            path: path.to_owned(),
+            line,
+        };
+        match (keys::lookup(&name), format) {
+            (Some(key), _) => {
+                let before = put(&mut layer, &name, key, &raw, source.clone(), bases)?;
+                if let Some(before) = before {
+                    warnings.push(format!(
+                        "{name} is set twice, at {before} and {source}: the second counts"
+                    ));
+                }
+            }
+            (None, Format::Toml) => return Err(unknown(place(&source), &name)),
+            (None, Format::Json) if keys::known_to_taskweaver(&name) => {
+                unused.push(format!("{} (line {line})", value::printable(&name)));
+            }
+            (None, Format::Json) => unknown_keys.push((source, name)),
+        }
+    }
+    if !unused.is_empty() {
+        warnings.push(few(
+            &format!("{}: not used by this version: ", path.display()),
+            unused,
+        ));
+    }
+    let more = unknown_keys.len().saturating_sub(MOST_WARNINGS);
+    for (source, name) in unknown_keys.iter().take(MOST_WARNINGS) {
+        warnings.push(format!(
+            "{} (it has no effect)",
+            unknown(source.to_string(), name)
+        ));
+    }
+    if more > 0 {
+        warnings.push(format!("{}: {more} more unknown keys", path.display()));
+    }
+    warnings.extend(readable_secret(path, contents.mode, &layer));
+    Ok(layer)
+}
+
+/// A sentence with the first of many things.
+fn few(start: &str, mut things: Vec<String>) -> String {
+    let more = things.len().saturating_sub(MOST_WARNINGS);
+    things.truncate(MOST_WARNINGS);
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{start}{}{rest}", things.join(", "))
+}
+
+/// Check a value and keep it. The source of one that it replaces comes back.
+fn put(
+    layer: &mut Layer,
+    name: &str,
+    key: &Key,
+    raw: &Raw,
+    source: Source,
+    bases: Bases<'_>,
+) -> Result<Option<Source>, ConfigError> {
+    if matches!(raw, Raw::Text(text) if text.trim().is_empty()) {
+        return Ok(None);
+    }
+    let value = value::convert(key, raw, bases).map_err(|found| match raw {
+        Raw::Text(text) if is_other_api_type(key, text) => ConfigError::ApiType {
+            place: place(&source),
+            found: text.trim().to_owned(),
+            supported: PROVIDERS
+                .iter()
+                .map(|p| p.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        },
+        _ => ConfigError::Value {
+            place: place(&source),
+            key: name.to_owned(),
+            allowed: key.kind.to_string(),
+            found,
+        },
+    })?;
+    let before = layer.insert(name.to_owned(), (value, source));
+    Ok(before.map(|(_, source)| source))
+}
+
+fn is_other_api_type(key: &Key, text: &str) -> bool {
+    key.name == "llm.api_type" && keys::OTHER_API_TYPES.contains(&text.trim())
+}
+
+/// A source in an error: a file with its folder, so that it can be opened.
+fn place(source: &Source) -> String {
+    match source {
+        Source::File { path, line } => format!("{}:{line}", path.display()),
+        other => other.to_string(),
+    }
+}
+
+fn unknown(place: String, name: &str) -> ConfigError {
+    let hint = if keys::known_to_taskweaver(name) {
+        "TaskWeaver has it, but it has no use in this version".to_owned()
+    } else if let Some(nearest) = keys::nearest(name) {
+        format!("did you mean `{nearest}`?")
+    } else {
+        "`heddle config show` lists the keys".to_owned()
+    };
+    ConfigError::UnknownKey {
+        place,
+        key: value::printable(name),
+        hint,
+    }
+}
+
+/// The strongest layer's value for each key.
+fn resolve(layers: &[Layer]) -> (Values, Vec<Resolved>) {
+    let api_type = match find(layers, &["llm.api_type".to_owned()]) {
+        Some((Some(Value::Text(name)), _)) => name.clone(),
+        _ => PROVIDERS[0].name.to_owned(),
+    };
+    let mut values = Values(BTreeMap::new());
+    let mut resolved = Vec::new();
+    for key in KEYS {
+        let own = keys::of_provider(key.name, &api_type);
+        let names: Vec<String> = own.into_iter().chain([key.name.to_owned()]).collect();
+        let (value, source) = match find(layers, &names) {
+            Some((Some(value), source)) => (Some(value.clone()), source.clone()),
+            Some((None, source)) => (null(key, &api_type), source.clone()),
+            None => (default(key, &api_type), Source::Default),
+        };
+        let value = value.map(|value| complete(key, value, &api_type));
+        resolved.push(Resolved {
+            key: key.name,
+            shown: value
+                .as_ref()
+                .map_or("not set".to_owned(), Value::to_string),
+            source,
+        });
+        if let Some(value) = value {
+            values.0.insert(key.name, value);
+        }
+    }
+    (values, resolved)
+}
+
+/// The first of the names in the first layer that has any of them.
+fn find<'a>(layers: &'a [Layer], names: &[String]) -> Option<&'a (Option<Value>, Source)> {
+    layers
+        .iter()
+        .find_map(|layer| names.iter().find_map(|name| layer.get(name)))
+}
+
+fn default(key: &Key, api_type: &str) -> Option<Value> {
+    let provider = PROVIDERS.iter().find(|p| p.name == api_type);
+    let text = match (key.name, provider) {
+        ("llm.api_base", Some(provider)) => provider.api_base,
+        _ => key.default?,
+    };
+    value::from_table(key.kind, text)
+}
+
+fn null(key: &Key, api_type: &str) -> Option<Value> {
+    match key.null {
+        Some(text) => value::from_table(key.kind, text),
+        None => default(key, api_type),
+    }
+}
+
+/// TaskWeaver gives Ollama's own root as the address; its Chat Completions are below `/v1`.
+fn complete(key: &Key, value: Value, api_type: &str) -> Value {
+    match value {
+        Value::Text(base) if key.name == "llm.api_base" && api_type == "ollama" => {
+            let bare = base.matches('/').count() == 2;
+            Value::Text(if bare { format!("{base}/v1") } else { base })
+        }
+        other => other,
+    }
+}
+
+fn readable_secret(path: &Path, mode: u32, layer: &Layer) -> Option<String> {
+    let (name, _) = layer
+        .iter()
+        .find(|(_, (value, _))| matches!(value, Some(Value::Secret(_))))?;
+    (mode & 0o044 != 0).then(|| {
+        format!(
+            "{0} holds {name} and other users of this machine can read it (mode {mode:04o}): run `chmod 600 {0}`, \
+             or keep the key in the environment",
+            path.display()
+        )
+    })
+}
+
+fn unavailable_mode(settings: &Settings, resolved: &[Resolved]) -> Option<String> {
+    let mode = settings.execution_service.kernel_mode;
+    let source = resolved
+        .iter()
+        .find(|it| it.key == "execution_service.kernel_mode")
+        .map(|it| &it.source)?;
+    (!mode.is_available()).then(|| {
+        format!(
+            "execution_service.kernel_mode is `{}` ({source}): this version has only `{}`, which has no isolation",
+            mode.name(),
+            KernelMode::Local.name(),
+        )
+    })
+}

@@ -1,0 +1,278 @@
+//! The settings as the other modules use them: one typed field for each key.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::keys::KEYS;
+use super::value::{self, Value};
+
+/// All settings. The names are those of the keys, see [`super::KEYS`] for their meaning.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub llm: Llm,
+    pub execution_service: ExecutionService,
+    pub kernel: Kernel,
+    pub code_interpreter: CodeInterpreter,
+    pub session: Session,
+    pub workspace: Workspace,
+}
+
+/// The language model. What is `None` is not sent.
+#[derive(Clone, Debug)]
+pub struct Llm {
+    pub api_type: String,
+    /// Without a trailing `/`; `/chat/completions` goes behind it.
+    pub api_base: String,
+    pub api_key: Option<SecretString>,
+    pub model: Option<String>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub max_tokens: Option<u32>,
+    pub seed: Option<i64>,
+    pub frequency_penalty: Option<f64>,
+    pub presence_penalty: Option<f64>,
+    pub response_format: ResponseFormat,
+    pub max_retries: u32,
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
+    pub record: Option<PathBuf>,
+    pub replay: Option<PathBuf>,
+}
+
+/// How the endpoint is asked for JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseFormat {
+    JsonObject,
+    JsonSchema,
+    /// It is not asked at all.
+    Text,
+}
+
+#[derive(Clone, Debug)]
+pub struct ExecutionService {
+    pub kernel_mode: KernelMode,
+}
+
+/// The isolation of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelMode {
+    /// The best isolation that there is; never a silent `Local`.
+    Auto,
+    /// No isolation: a process of the user's.
+    Local,
+    Container,
+    Sandbox,
+}
+
+impl KernelMode {
+    /// The value of `execution_service.kernel_mode`.
+    pub fn name(self) -> &'static str {
+        match self {
+            KernelMode::Auto => "auto",
+            KernelMode::Local => "local",
+            KernelMode::Container => "container",
+            KernelMode::Sandbox => "sandbox",
+        }
+    }
+
+    /// Whether this version can run it. A launcher must refuse the others, not fall back to `local`.
+    pub fn is_available(self) -> bool {
+        matches!(self, KernelMode::Auto | KernelMode::Local)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// Name of a kernelspec.
+    pub name: Option<String>,
+    pub transport: Transport,
+    pub start_timeout: Duration,
+}
+
+/// The `transport` of a connection file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Ipc,
+    Tcp,
+}
+
+#[derive(Clone, Debug)]
+pub struct CodeInterpreter {
+    pub max_retry_count: u32,
+    /// For one cell; `None` for no limit.
+    pub timeout: Option<Duration>,
+    pub output_chars: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub max_internal_chat_round_num: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Workspace {
+    pub workspace_path: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    /// The defaults of the table.
+    fn default() -> Self {
+        let values = KEYS.iter().filter_map(|key| {
+            let value = value::from_table(key.kind, key.default?)?;
+            Some((key.name, value))
+        });
+        Settings::from_values(&Values(values.collect()))
+    }
+}
+
+/// The value of each key that has one.
+pub(super) struct Values(pub BTreeMap<&'static str, Value>);
+
+impl Values {
+    fn text(&self, key: &str) -> Option<String> {
+        match self.0.get(key) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
+    fn secret(&self, key: &str) -> Option<SecretString> {
+        match self.0.get(key) {
+            Some(Value::Secret(secret)) => Some(secret.clone()),
+            _ => None,
+        }
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        match self.0.get(key) {
+            Some(Value::Number(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn integer(&self, key: &str) -> Option<i64> {
+        match self.0.get(key) {
+            Some(Value::Integer(number)) => Some(*number),
+            _ => None,
+        }
+    }
+
+    fn seconds(&self, key: &str) -> Option<Duration> {
+        match self.0.get(key) {
+            Some(Value::Seconds(time)) => Some(*time),
+            _ => None,
+        }
+    }
+
+    fn path(&self, key: &str) -> Option<PathBuf> {
+        match self.0.get(key) {
+            Some(Value::Path(path)) => Some(path.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// A key with a default always has a value of its kind, and the table bounds it to the field's type. Both are
+/// constants of this crate, which `every_default_is_a_value_of_its_key` goes through.
+fn given<T>(key: &str, value: Option<T>) -> T {
+    value.unwrap_or_else(|| unreachable!("the table has a default for {key}"))
+}
+
+impl Settings {
+    pub(super) fn from_values(values: &Values) -> Settings {
+        let text = |key| given(key, values.text(key));
+        let seconds = |key| given(key, values.seconds(key));
+        let count = |key| given(key, values.integer(key).and_then(|n| u32::try_from(n).ok()));
+        Settings {
+            llm: Llm {
+                api_type: text("llm.api_type"),
+                api_base: text("llm.api_base"),
+                api_key: values.secret("llm.api_key"),
+                model: values.text("llm.model"),
+                temperature: values.number("llm.temperature"),
+                top_p: values.number("llm.top_p"),
+                max_tokens: values
+                    .integer("llm.max_tokens")
+                    .and_then(|n| u32::try_from(n).ok()),
+                seed: values.integer("llm.seed"),
+                frequency_penalty: values.number("llm.frequency_penalty"),
+                presence_penalty: values.number("llm.presence_penalty"),
+                response_format: match text("llm.response_format").as_str() {
+                    "json_schema" => ResponseFormat::JsonSchema,
+                    "text" => ResponseFormat::Text,
+                    _ => ResponseFormat::JsonObject,
+                },
+                max_retries: count("llm.max_retries"),
+                connect_timeout: seconds("llm.connect_timeout"),
+                idle_timeout: seconds("llm.idle_timeout"),
+                record: values.path("llm.record"),
+                replay: values.path("llm.replay"),
+            },
+            execution_service: ExecutionService {
+                kernel_mode: match text("execution_service.kernel_mode").as_str() {
+                    "local" => KernelMode::Local,
+                    "container" => KernelMode::Container,
+                    "sandbox" => KernelMode::Sandbox,
+                    _ => KernelMode::Auto,
+                },
+            },
+            kernel: Kernel {
+                name: values.text("kernel.name"),
+                transport: match text("kernel.transport").as_str() {
+                    "tcp" => Transport::Tcp,
+                    _ => Transport::Ipc,
+                },
+                start_timeout: seconds("kernel.start_timeout"),
+            },
+            code_interpreter: CodeInterpreter {
+                max_retry_count: count("code_interpreter.max_retry_count"),
+                timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
+                output_chars: count("code_interpreter.output_chars") as usize,
+            },
+            session: Session {
+                max_internal_chat_round_num: count("session.max_internal_chat_round_num"),
+            },
+            workspace: Workspace {
+                workspace_path: values.path("workspace.workspace_path"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_is_a_value_of_its_key() {
+        for key in KEYS {
+            for text in [key.default, key.null].into_iter().flatten() {
+                assert!(value::from_table(key.kind, text).is_some(), "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_that_are_documented() {
+        let settings = Settings::default();
+        assert_eq!(settings.llm.api_base, "https://api.openai.com/v1");
+        assert_eq!(settings.llm.model, None);
+        assert_eq!(settings.llm.connect_timeout, Duration::from_secs(10));
+        assert_eq!(settings.llm.idle_timeout, Duration::from_secs(120));
+        assert_eq!(settings.llm.max_retries, 3);
+        assert_eq!(settings.llm.response_format, ResponseFormat::JsonObject);
+        assert_eq!(settings.execution_service.kernel_mode, KernelMode::Auto);
+        assert_eq!(settings.kernel.transport, Transport::Ipc);
+        assert_eq!(settings.kernel.start_timeout, Duration::from_secs(60));
+        assert_eq!(settings.code_interpreter.max_retry_count, 3);
+        assert_eq!(
+            settings.code_interpreter.timeout,
+            Some(Duration::from_secs(600))
+        );
+        assert_eq!(settings.code_interpreter.output_chars, 4000);
+        assert_eq!(settings.session.max_internal_chat_round_num, 10);
+    }
+}

@@ -1,0 +1,414 @@
+//! All layers together, over real files.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use secrecy::ExposeSecret;
+
+use super::*;
+
+/// A home with a project and a place for the user file; environment and flags as the test sets them.
+struct World {
+    _root: tempfile::TempDir,
+    home: PathBuf,
+    env: HashMap<String, OsString>,
+    flags: Vec<(String, String)>,
+}
+
+impl World {
+    fn new() -> World {
+        let root = tempfile::tempdir().unwrap();
+        let home = root.path().canonicalize().unwrap().join("home");
+        fs::create_dir_all(home.join("project/sub")).unwrap();
+        World {
+            _root: root,
+            home,
+            env: HashMap::new(),
+            flags: vec![],
+        }
+    }
+
+    fn file(self, name: &str, text: &str) -> World {
+        let path = self.home.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        self
+    }
+
+    fn user(self, text: &str) -> World {
+        self.file("config.toml", text)
+    }
+
+    fn toml(self, text: &str) -> World {
+        self.file("project/heddle.toml", text)
+    }
+
+    fn json(self, text: &str) -> World {
+        self.file("project/taskweaver_config.json", text)
+    }
+
+    fn env(mut self, name: &str, value: &str) -> World {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    fn flag(mut self, key: &str, value: &str) -> World {
+        self.flags.push((key.into(), value.into()));
+        self
+    }
+
+    fn load(&self) -> Result<Loaded, ConfigError> {
+        load(&Request {
+            project: None,
+            cwd: self.home.join("project/sub"),
+            home: Some(self.home.clone()),
+            user_file: Some(self.home.join("config.toml")),
+            flags: self.flags.clone(),
+            env: &|name| self.env.get(name).cloned(),
+        })
+    }
+
+    fn error(&self) -> String {
+        let message = self.load().unwrap_err().to_string();
+        message.replace(&format!("{}/", self.home.display()), "~/")
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let strip = format!("{}/", self.home.display());
+        let warnings = self.load().unwrap().warnings;
+        warnings.iter().map(|w| w.replace(&strip, "~/")).collect()
+    }
+
+    /// Value and source, as they are shown.
+    fn shown(&self, key: &str) -> (String, String) {
+        let loaded = self.load().unwrap();
+        let [_, value, source] = loaded.rows().find(|row| row[0] == key).unwrap();
+        (
+            value,
+            source.replace(&format!("{}/", self.home.display()), "~/"),
+        )
+    }
+}
+
+fn pair(value: &str, source: &str) -> (String, String) {
+    (value.into(), source.into())
+}
+
+#[test]
+fn each_layer_wins_over_the_weaker_ones() {
+    let key = "kernel.start_timeout";
+    let world = World::new();
+    assert_eq!(world.shown(key), pair("60 s", "default"));
+    let world = world.user("\n[kernel]\nstart_timeout = 1");
+    assert_eq!(world.shown(key), pair("1 s", "~/config.toml:3"));
+    let world = world.toml("[kernel]\nstart_timeout = 2");
+    assert_eq!(world.shown(key), pair("2 s", "heddle.toml:2"));
+    let world = world.env("KERNEL_START_TIMEOUT", "3");
+    assert_eq!(world.shown(key), pair("3 s", "env KERNEL_START_TIMEOUT"));
+    let world = world.env("HEDDLE_KERNEL_START_TIMEOUT", "4");
+    assert_eq!(
+        world.shown(key),
+        pair("4 s", "env HEDDLE_KERNEL_START_TIMEOUT")
+    );
+    let world = world.flag(key, "5");
+    assert_eq!(world.shown(key), pair("5 s", "command line"));
+    let loaded = world.load().unwrap();
+    assert_eq!(loaded.settings.kernel.start_timeout, Duration::from_secs(5));
+    assert_eq!(loaded.project_dir, Some(world.home.join("project")));
+    assert_eq!(
+        loaded.files,
+        [
+            world.home.join("project/heddle.toml"),
+            world.home.join("config.toml")
+        ]
+    );
+}
+
+#[test]
+fn a_flag_of_its_own_is_named_as_the_source() {
+    let world = World::new().flag("execution_service.kernel_mode", "local");
+    assert_eq!(
+        world.shown("execution_service.kernel_mode"),
+        pair("local", "--mode")
+    );
+}
+
+#[test]
+fn taskweaver_config_is_read_flat_and_nested_with_numbers_as_text() {
+    let world = World::new().json(
+        "{\n\"llm.model\": \"m\",\n\"llm.temperature\": \"0.5\",\n\"code_interpreter\": {\n  \"max_retry_count\": 7}}",
+    );
+    let settings = world.load().unwrap().settings;
+    assert_eq!(settings.llm.model.as_deref(), Some("m"));
+    assert_eq!(settings.llm.temperature, Some(0.5));
+    assert_eq!(settings.code_interpreter.max_retry_count, 7);
+    assert_eq!(
+        world.shown("code_interpreter.max_retry_count"),
+        pair("7", "taskweaver_config.json:5")
+    );
+}
+
+#[test]
+fn a_secret_reaches_the_settings_and_nothing_that_is_shown() {
+    let world = World::new()
+        .env("LLM_API_KEY", "sk-very-secret")
+        .toml("llm.groq.api_key = \"sk-very-secret\"");
+    let loaded = world.load().unwrap();
+    let key = loaded.settings.llm.api_key.as_ref().unwrap();
+    assert_eq!(key.expose_secret(), "sk-very-secret");
+    assert_eq!(
+        world.shown("llm.api_key"),
+        pair("set (hidden)", "env LLM_API_KEY")
+    );
+    assert!(!format!("{loaded:?}").contains("very"));
+}
+
+#[test]
+fn errors_about_secrets_do_not_quote_them() {
+    for world in [
+        World::new().toml("llm.api_key = [\"sk-very-secret\"]"),
+        World::new().toml("llm.api_key = \"sk-very\\nsecret\""),
+        World::new().toml("llm.api_key = 1234567"),
+        World::new().toml("llm.api_kee = \"sk-very-secret\""),
+        World::new().toml("llm.api_base = \"https://user:very@host\""),
+        World::new().env("LLM_API_KEY", "sk-very\u{7}secret"),
+    ] {
+        let message = world.error();
+        assert!(
+            !message.contains("very") && !message.contains("123"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_null_hides_the_weaker_layers() {
+    let world = World::new()
+        .toml("[llm]\nmodel = \"m\"\nmax_retries = 9\nresponse_format = \"json_schema\"")
+        .env("LLM_MODEL", "none")
+        .env("LLM_MAX_RETRIES", "NULL")
+        .env("LLM_RESPONSE_FORMAT", "nil")
+        .env("CODE_INTERPRETER_TIMEOUT", "null");
+    let settings = world.load().unwrap().settings;
+    assert_eq!(settings.llm.model, None);
+    assert_eq!(settings.llm.max_retries, 3);
+    assert_eq!(settings.llm.response_format, ResponseFormat::Text);
+    assert_eq!(settings.code_interpreter.timeout, None);
+    assert_eq!(world.shown("llm.model"), pair("not set", "env LLM_MODEL"));
+    let json = World::new().json("{\"llm.response_format\": null}");
+    let format = json.load().unwrap().settings.llm.response_format;
+    assert_eq!(format, ResponseFormat::Text);
+}
+
+#[test]
+fn an_empty_text_is_as_if_the_key_was_not_there() {
+    let world = World::new()
+        .user("llm.api_key = \"k\"")
+        .json("{\"llm.api_key\": \"\"}")
+        .env("LLM_API_KEY", "")
+        .env("HEDDLE_LLM_API_KEY", "  ");
+    assert_eq!(world.shown("llm.api_key").1, "~/config.toml:1");
+}
+
+#[test]
+fn what_is_set_for_a_service_wins_inside_its_layer_only() {
+    let text = "[llm]\nmodel = \"general\"\ngroq.model = \"own\"\napi_type = \"groq\"";
+    let world = World::new().toml(text);
+    assert_eq!(world.shown("llm.model"), pair("own", "heddle.toml:3"));
+    assert_eq!(
+        world.shown("llm.api_base"),
+        pair("https://api.groq.com/openai/v1", "default")
+    );
+    let world = world.env("LLM_API_TYPE", "openai");
+    assert_eq!(world.shown("llm.model"), pair("general", "heddle.toml:2"));
+    let world = World::new().toml(text).flag("llm.model", "typed");
+    assert_eq!(world.shown("llm.model"), pair("typed", "--model"));
+}
+
+#[test]
+fn the_root_of_an_ollama_server_leads_to_its_chat_completions() {
+    for (base, expected) in [
+        ("http://localhost:11434/", "http://localhost:11434/v1"),
+        ("http://box/ollama/v1", "http://box/ollama/v1"),
+    ] {
+        let world = World::new()
+            .flag("llm.api_type", "ollama")
+            .flag("llm.api_base", base);
+        assert_eq!(world.load().unwrap().settings.llm.api_base, expected);
+    }
+}
+
+#[test]
+fn a_service_with_another_wire_format_is_refused_with_those_that_work() {
+    let message = World::new().json("{\n\"llm.api_type\": \"azure\"}").error();
+    assert!(
+        message.starts_with(
+            "~/project/taskweaver_config.json:2: llm.api_type `azure` is not supported"
+        )
+    );
+    assert!(message.contains("openai, ollama, qwen"), "{message}");
+}
+
+#[test]
+fn an_unknown_key_in_toml_is_an_error_with_the_nearest() {
+    let world = World::new().toml("[llm]\n\nmodle = \"m\"");
+    assert_eq!(
+        world.error(),
+        "~/project/heddle.toml:3: unknown key `llm.modle`: did you mean `llm.model`?"
+    );
+    let message = World::new().user("colour = 1").error();
+    assert_eq!(
+        message,
+        "~/config.toml:1: unknown key `colour`: `heddle config show` lists the keys"
+    );
+    let message = World::new().toml("session.roles = []").error();
+    assert!(message.contains("TaskWeaver has it"), "{message}");
+    let message = World::new().flag("llm.modle", "m").error();
+    assert!(message.starts_with("command line: unknown key `llm.modle`"));
+}
+
+#[test]
+fn taskweaver_config_may_hold_keys_without_use_and_unknown_ones() {
+    let world = World::new().json(
+        "{\"planner.use_example\": true,\n\"session.roles\": [\"planner\"],\n\"llm.modle\": \"m\"}",
+    );
+    assert_eq!(
+        world.warnings(),
+        [
+            "~/project/taskweaver_config.json: not used by this version: planner.use_example (line 1), \
+             session.roles (line 2)",
+            "taskweaver_config.json:3: unknown key `llm.modle`: did you mean `llm.model`? (it has no effect)",
+        ]
+    );
+    let many: Vec<String> = (0..5000).map(|n| format!("\"k{n}\": 1")).collect();
+    let world = World::new().json(&format!("{{{}}}", many.join(",")));
+    assert_eq!(world.warnings().len(), 21);
+}
+
+#[test]
+fn a_wrong_value_is_named_with_place_and_what_is_allowed() {
+    for (world, message) in [
+        (
+            World::new().toml("[kernel]\ntransport = \"udp\""),
+            "~/project/heddle.toml:2: kernel.transport must be one of ipc, tcp, but is the text \"udp\"",
+        ),
+        (
+            World::new().user("llm.openai.temperature = true"),
+            "~/config.toml:1: llm.openai.temperature must be a number from 0 to 2, but is true",
+        ),
+        (
+            World::new().env("LLM_SEED", "x\x1b[2J"),
+            "env LLM_SEED: llm.seed must be a whole number, but is the text \"x\\u{1b}[2J\"",
+        ),
+        (
+            World::new().flag("execution_service.kernel_mode", "docker"),
+            "--mode: execution_service.kernel_mode must be one of auto, local, container, sandbox, but is the text \
+             \"docker\"",
+        ),
+        (
+            World::new().toml("code_interpreter.output_chars = 1979-05-27"),
+            "~/project/heddle.toml:1: code_interpreter.output_chars must be a whole number from 200 to 10000000, but \
+             is a date or time",
+        ),
+    ] {
+        assert_eq!(world.error(), message);
+    }
+    // Also where a stronger layer hides it.
+    let hidden = World::new().toml("llm.seed = \"x\"").flag("llm.seed", "1");
+    assert!(hidden.load().is_err());
+}
+
+#[test]
+fn a_variable_that_is_not_utf8_is_an_error() {
+    let mut world = World::new();
+    let bytes = OsStr::from_bytes(b"\xff").to_owned();
+    world.env.insert("LLM_MODEL".into(), bytes);
+    assert_eq!(
+        world.error(),
+        "env LLM_MODEL: llm.model must be a text in one line, but is not UTF-8"
+    );
+}
+
+#[test]
+fn a_key_written_twice_is_pointed_out_and_the_second_counts() {
+    let world = World::new().json("{\"llm.model\": \"a\",\n\"llm\": {\"model\": \"b\"}}");
+    assert_eq!(world.shown("llm.model").0, "b");
+    assert_eq!(
+        world.warnings(),
+        [
+            "llm.model is set twice, at taskweaver_config.json:1 and taskweaver_config.json:2: the second counts"
+        ]
+    );
+}
+
+#[test]
+fn relative_paths_start_at_the_project_in_a_file_and_at_the_working_directory_on_the_command_line()
+{
+    let world =
+        World::new().toml("llm.record = \"r\"\nworkspace.workspace_path = \"${AppBaseDir}/w\"");
+    let world = world.flag("llm.replay", "p").user("");
+    let settings = world.load().unwrap().settings;
+    let project = world.home.join("project");
+    assert_eq!(settings.llm.record, Some(project.join("r")));
+    assert_eq!(settings.workspace.workspace_path, Some(project.join("w")));
+    assert_eq!(settings.llm.replay, Some(project.join("sub/p")));
+}
+
+#[test]
+fn a_key_in_a_file_that_others_can_read_is_warned_about() {
+    let world = World::new().toml("llm.api_key = \"sk-x\"");
+    assert_eq!(world.warnings(), [""; 0]);
+    let path = world.home.join("project/heddle.toml");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap();
+    let warnings = world.warnings();
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].contains("(mode 0640): run `chmod 600 ~/project/heddle.toml`"),
+        "{}",
+        warnings[0]
+    );
+}
+
+#[test]
+fn a_mode_of_a_later_version_is_kept_and_warned_about() {
+    let world = World::new().json("{\"execution_service.kernel_mode\": \"container\"}");
+    let loaded = world.load().unwrap();
+    let mode = loaded.settings.execution_service.kernel_mode;
+    assert_eq!(mode, KernelMode::Container);
+    assert!(!mode.is_available());
+    assert!(
+        loaded.warnings[0]
+            .contains("`container` (taskweaver_config.json:1): this version has only `local`")
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_bytes_in_any_file_make_loading_panic(
+        user in proptest::collection::vec(any::<u8>(), 0..100),
+        project in "(\\PC|[\\n\"={}:.,]|llm|model|code_interpreter){0,40}",
+        json in any::<bool>(),
+    ) {
+        let world = World::new();
+        let world = if json { world.json(&project) } else { world.toml(&project) };
+        fs::write(world.home.join("config.toml"), user).unwrap();
+        let _ = world.load().map_err(|error| error.to_string());
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_taken_or_refused(
+        key in proptest::sample::select(KEYS),
+        text in "\\PC{0,20}|-?[0-9.e]{1,10}|[/~.${}AppBaseDir:]{0,20}",
+    ) {
+        let world = World::new().env(&key.name.replace('.', "_").to_uppercase(), &text);
+        let _ = world.load().map_err(|error| error.to_string());
+    }
+}
