@@ -4,9 +4,19 @@
 //! asks an endpoint, tries again where that helps, and writes down what came.
 
 mod error;
+mod excerpt;
+mod openai;
+mod record;
+mod replay;
+mod retry;
+mod sse;
 
 pub use error::LlmError;
 pub use futures_util::future::BoxFuture;
+pub use openai::{JsonMode, MAX_REPLY_BYTES, OpenAi, OpenAiSettings};
+pub use record::Recorder;
+pub use replay::Replayer;
+pub use retry::{Retry, RetryPolicy};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -68,7 +78,7 @@ pub struct Usage {
 /// A complete reply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// Never empty.
+    /// Never empty where it comes from an endpoint.
     pub text: String,
     /// `None` where the endpoint does not count.
     pub usage: Option<Usage>,
