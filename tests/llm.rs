@@ -476,13 +476,11 @@ async fn one_megabyte_is_a_reply_and_more_is_an_error() {
     );
     assert!(error.to_string().contains("`llm.max_tokens`"));
 
-    let endless = Answer::raw(
-        200,
-        "text/event-stream",
-        format!("data: {}", " ".repeat(9 << 20)),
-    );
-    let error = fault(endless).await;
-    assert!(matches!(error, LlmError::TooLarge { .. }), "{error:?}");
+    let padding = " ".repeat(9 << 20);
+    for (kind, start) in [("text/event-stream", "data: "), ("application/json", "{")] {
+        let error = fault(Answer::raw(200, kind, format!("{start}{padding}"))).await;
+        assert!(matches!(error, LlmError::TooLarge { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]

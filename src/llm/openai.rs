@@ -56,7 +56,7 @@ pub struct OpenAiSettings {
     /// Longest silence: before the answer starts and between its pieces.
     pub idle_timeout: Duration,
     pub json_mode: JsonMode,
-    /// Largest text of a reply in bytes. At most [`MAX_REPLY_BYTES`] is safe to be held several times over.
+    /// Largest text of a reply in bytes.
     pub max_reply_bytes: usize,
 }
 
