@@ -1,0 +1,265 @@
+//! Puts a reply together from what an endpoint sends: a stream of chunks, or one JSON object.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Endpoint;
+use crate::llm::sse::{Decoder, Oversized};
+use crate::llm::{LlmError, Reply, Sink, StreamEvent, Usage};
+
+/// Bytes of one event, or of a whole reply that is not streamed: 1 MiB of text may be escaped to six times that.
+const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// Bytes of a whole stream. Each token travels in a wrapping of some hundred bytes.
+const MAX_STREAM_BYTES: usize = 256 << 20;
+
+/// A chunk of a stream, a whole completion, or an error in the place of either.
+#[derive(Deserialize)]
+struct Chunk {
+    choices: Option<Vec<Choice>>,
+    usage: Option<Value>,
+    error: Option<Value>,
+}
+
+/// In a chunk the text is a `delta`, in a whole completion a `message`.
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(alias = "message")]
+    delta: Option<Message>,
+    finish_reason: Option<String>,
+}
+
+/// `reasoning_content` and `reasoning` beside these are thoughts, not a part of the reply.
+#[derive(Deserialize)]
+struct Message {
+    content: Option<Content>,
+    refusal: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Deserialize)]
+struct Part {
+    #[serde(default)]
+    text: String,
+}
+
+/// What the first bytes of an answer say about the rest. More reliable than the content type, which proxies and
+/// small servers get wrong.
+enum Form {
+    Unknown,
+    Events(Decoder),
+    Json,
+    Html,
+}
+
+/// Takes the bytes of one answer.
+pub(super) struct Assembler<'a, 's> {
+    endpoint: &'a Endpoint,
+    sink: &'a mut Sink<'s>,
+    form: Form,
+    /// Start of the answer while its form is unknown, all of it where it is JSON.
+    body: Vec<u8>,
+    received: usize,
+    /// Chunks, or completions, that have come.
+    chunks: usize,
+    reply: Reply,
+    /// Text that is not passed on yet, since it could be the first half of the key.
+    held: String,
+    /// `[DONE]` has come.
+    done: bool,
+}
+
+impl<'a, 's> Assembler<'a, 's> {
+    pub(super) fn new(endpoint: &'a Endpoint, sink: &'a mut Sink<'s>) -> Assembler<'a, 's> {
+        Assembler {
+            endpoint,
+            sink,
+            form: Form::Unknown,
+            body: Vec::new(),
+            received: 0,
+            chunks: 0,
+            reply: Reply::default(),
+            held: String::new(),
+            done: false,
+        }
+    }
+
+    /// Takes the next bytes. Gives true when no more are needed.
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<bool, LlmError> {
+        self.received += bytes.len();
+        if self.received > MAX_STREAM_BYTES {
+            return Err(self.too_large(MAX_STREAM_BYTES));
+        }
+        if let Form::Events(decoder) = &mut self.form {
+            let mut events = Vec::new();
+            let decoded = decoder.push(bytes, &mut events);
+            for event in events {
+                self.event(&event)?;
+            }
+            decoded.map_err(|Oversized| self.too_large(MAX_EVENT_BYTES))?;
+            return Ok(self.done);
+        }
+        self.body.extend_from_slice(bytes);
+        if self.body.len() > MAX_EVENT_BYTES {
+            return Err(self.too_large(MAX_EVENT_BYTES));
+        }
+        if matches!(self.form, Form::Unknown) {
+            let start = self
+                .body
+                .strip_prefix(b"\xef\xbb\xbf")
+                .unwrap_or(&self.body);
+            self.form = match start.trim_ascii_start().first() {
+                None => Form::Unknown,
+                Some(b'{') => Form::Json,
+                Some(b'<') => Form::Html,
+                Some(_) => Form::Events(Decoder::new(MAX_EVENT_BYTES)),
+            };
+            if matches!(self.form, Form::Events(_)) {
+                let start = start.to_vec();
+                self.received -= bytes.len();
+                return self.push(&start);
+            }
+        }
+        Ok(matches!(self.form, Form::Html))
+    }
+
+    /// Ends the answer, for the reason `cut` if not by its own end.
+    pub(super) fn finish(mut self, cut: Option<LlmError>) -> Result<Reply, LlmError> {
+        if let Form::Html = self.form {
+            return Err(self.bad_reply("a web page"));
+        }
+        if let Form::Json = self.form {
+            if let Some(cut) = cut {
+                return Err(cut);
+            }
+            let body = std::mem::take(&mut self.body);
+            self.chunk(&body)?;
+            self.done = self.chunks > 0;
+            self.body = body;
+        }
+        // What comes after the finish reason is a courtesy; a reply that has it is whole.
+        if !self.done && self.reply.finish_reason.is_none() {
+            return Err(match cut {
+                Some(cut) => cut,
+                None if self.received == 0 || self.body.trim_ascii().is_empty() => {
+                    self.bad_reply("nothing")
+                }
+                None if self.chunks == 0 => self.bad_reply("something that is no chat completion"),
+                None => self.endpoint.cut("the stream ended early"),
+            });
+        }
+        let rest = std::mem::take(&mut self.held);
+        self.emit(&rest);
+        if self.reply.text.is_empty() {
+            self.body.clear();
+            return Err(self.bad_reply(match self.reply.finish_reason.as_deref() {
+                Some("length") => "an empty reply, its length used up before any text",
+                _ => "an empty reply",
+            }));
+        }
+        Ok(self.reply)
+    }
+
+    fn event(&mut self, data: &[u8]) -> Result<(), LlmError> {
+        match data.trim_ascii() {
+            b"" => Ok(()),
+            b"[DONE]" => {
+                self.done = true;
+                Ok(())
+            }
+            data => self.chunk(data),
+        }
+    }
+
+    fn chunk(&mut self, data: &[u8]) -> Result<(), LlmError> {
+        let Ok(chunk) = serde_json::from_slice::<Chunk>(data) else {
+            self.body = data.to_vec();
+            return Err(self.bad_reply("something that is no chat completion"));
+        };
+        if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
+            return Err(self.error(&error, data));
+        }
+        if chunk.choices.is_some() {
+            self.chunks += 1;
+        }
+        if let Some(usage) = chunk.usage {
+            // An endpoint that counts in another way is an endpoint that does not count.
+            self.reply.usage = serde_json::from_value::<Usage>(usage)
+                .ok()
+                .or(self.reply.usage);
+        }
+        let Some(choice) = chunk.choices.into_iter().flatten().next() else {
+            return Ok(());
+        };
+        if let Some(message) = choice.delta {
+            let text = match message.content {
+                Some(Content::Text(text)) => text,
+                Some(Content::Parts(parts)) => parts.into_iter().map(|part| part.text).collect(),
+                None => String::new(),
+            };
+            self.text(&text)?;
+            self.text(message.refusal.as_deref().unwrap_or_default())?;
+        }
+        if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
+            self.reply.finish_reason = Some(self.endpoint.redactor.excerpt(&reason));
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), LlmError> {
+        if self.reply.text.len() + self.held.len() + text.len() > self.endpoint.max_reply_bytes {
+            return Err(self.too_large(self.endpoint.max_reply_bytes));
+        }
+        self.held.push_str(text);
+        let free = self.endpoint.redactor.release(&mut self.held);
+        self.emit(&free);
+        Ok(())
+    }
+
+    fn emit(&mut self, text: &str) {
+        if !text.is_empty() {
+            self.reply.text.push_str(text);
+            (self.sink)(StreamEvent::Text(text));
+        }
+    }
+
+    /// An error that came with status 200: gateways answer before the model does.
+    fn error(&self, error: &Value, data: &[u8]) -> LlmError {
+        let status = error["code"]
+            .as_u64()
+            .and_then(|code| u16::try_from(code).ok());
+        let body = String::from_utf8_lossy(data);
+        match status {
+            Some(status @ 400..=599) => self.endpoint.failure(status, None, &body),
+            _ => LlmError::BadReply {
+                host: self.endpoint.host.clone(),
+                what: "an error".to_owned(),
+                excerpt: self.endpoint.redactor.message(&body),
+            },
+        }
+    }
+
+    fn bad_reply(&self, what: &str) -> LlmError {
+        LlmError::BadReply {
+            host: self.endpoint.host.clone(),
+            what: what.to_owned(),
+            excerpt: self
+                .endpoint
+                .redactor
+                .excerpt(&String::from_utf8_lossy(&self.body)),
+        }
+    }
+
+    fn too_large(&self, limit: usize) -> LlmError {
+        LlmError::TooLarge {
+            host: self.endpoint.host.clone(),
+            limit,
+        }
+    }
+}
