@@ -3,14 +3,24 @@
 //! # Layout
 //! From the top down; a module imports what stands below it, never what stands above.
 //!
+//! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
+//! - [`executor`]: code in, a stream of events and an outcome out
+//! - [`kernel`]: finding kernels, starting them, and everything that can happen to one until its end
+//! - [`isolation`]: what keeps a kernel in its place
+//! - [`transport`]: ZeroMQ sockets for both ends of the protocol
 //! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`protocol`]: Jupyter messages: framing, signing, content types; pure, no I/O
 //! - [`event`]: what a session is made of, and what every renderer shows
 
+pub mod agent;
 pub mod config;
 pub mod event;
+pub mod executor;
+pub mod isolation;
+pub mod kernel;
 pub mod llm;
 pub mod protocol;
 pub mod session;
+pub mod transport;

@@ -90,13 +90,13 @@ impl Clip {
             return overwritten(&(self.head + &self.tail));
         }
         let left_out = self.chars - self.head_chars - self.tail.chars().count();
-        let whole = match &mut self.file {
-            Whole::Open(writer, path, _) if writer.flush().is_ok() => {
-                let path = path.strip_prefix(folder).unwrap_or(path);
-                format!("; the whole text is in {}", path.display())
-            }
-            _ => String::new(),
-        };
+        let mut whole = String::new();
+        if let Whole::Open(writer, path, _) = &mut self.file
+            && writer.flush().is_ok()
+        {
+            let path = path.strip_prefix(folder).unwrap_or(path);
+            whole = format!("; the whole text is in {}", path.display());
+        }
         format!(
             "{}\n[… {left_out} characters left out{whole} …]\n{}",
             overwritten(&self.head),

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::KernelError;
 use crate::protocol::{
-    Channel, ConnectionInfo, Content, KernelInfoReply, Message, RawMessage, Signer, Verifier,
+    Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier,
 };
+use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply};
 use crate::transport::{
     ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
 };
@@ -91,27 +92,18 @@ impl Client {
     /// Connects to the kernel that `info` describes and waits until it listens and we are subscribed.
     pub async fn connect(info: &ConnectionInfo, deadline: Instant) -> Result<Client, KernelError> {
         let identity = Uuid::new_v4().to_string();
-        let dealer = async |channel| {
-            Dealer::connect(&info.address(channel)?, &identity, deadline)
-                .await
-                .map_err(KernelError::from)
-        };
-        let iopub = async {
-            Subscriber::connect(&info.address(Channel::Iopub)?, deadline)
-                .await
-                .map_err(KernelError::from)
-        };
+        let address = |channel| info.address(channel);
         let (iopub, shell, control, stdin) = tokio::try_join!(
-            iopub,
-            dealer(Channel::Shell),
-            dealer(Channel::Control),
-            dealer(Channel::Stdin),
+            Subscriber::connect(address(Channel::Iopub), deadline),
+            Dealer::connect(address(Channel::Shell), &identity, deadline),
+            Dealer::connect(address(Channel::Control), &identity, deadline),
+            Dealer::connect(address(Channel::Stdin), &identity, deadline),
         )?;
 
         let (shell_out, shell_queue) = mpsc::unbounded_channel();
         let (control_out, control_queue) = mpsc::unbounded_channel();
         let (stdin_out, stdin_queue) = mpsc::unbounded_channel();
-        let signer = Signer::new(&info.signature_scheme, info.key.as_bytes())?;
+        let signer = info.signer()?;
         let client = Client {
             shared: Arc::new(Shared {
                 session: Uuid::new_v4().to_string(),
@@ -279,11 +271,9 @@ impl Client {
 
     /// Answers the `input_request` of running code.
     pub fn answer_input(&self, request: &Message, value: String) {
-        let reply = request.reply_to(
-            Content::InputReply(crate::protocol::InputReply { value }),
-            &self.shared.session,
-            &self.shared.username,
-        );
+        let mut reply = Message::reply_to(request, InputReply { value });
+        // It goes through our own socket, which needs no identity.
+        reply.identities.clear();
         self.send(Channel::Stdin, &reply);
     }
 
@@ -429,7 +419,7 @@ impl Exchange {
             Popped::Item(Incoming::Reply(_)) => self.replied = true,
             Popped::Item(Incoming::Output(message)) => {
                 if let Content::Status(status) = &message.content
-                    && status.execution_state == "idle"
+                    && status.execution_state == ExecutionState::Idle
                 {
                     self.awaits_idle = false;
                 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::KernelError;
 use crate::protocol::KernelSpec;
+use crate::protocol::kernelspec::is_valid_name;
 
 /// An installed kernelspec.
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
                 continue;
             };
             let known = found.iter().any(|kernel| kernel.name.eq_ignore_ascii_case(name));
-            if !known && KernelSpec::is_valid_name(name) && folder.join("kernel.json").is_file() {
+            if !known && is_valid_name(name) && folder.join("kernel.json").is_file() {
                 found.push(Installed {
                     name: name.to_ascii_lowercase(),
                     spec: read(&folder),
@@ -102,10 +103,9 @@ pub fn find(name: &str, prefixes: &[PathBuf]) -> Result<Installed, KernelError> 
 }
 
 fn read(folder: &Path) -> Result<KernelSpec, String> {
-    let text = std::fs::read_to_string(folder.join("kernel.json"))
+    let file = std::fs::read(folder.join("kernel.json"))
         .map_err(|error| format!("kernel.json cannot be read: {error}"))?;
-    let spec: KernelSpec = serde_json::from_str(&text)
-        .map_err(|error| format!("kernel.json is not a kernelspec: {error}"))?;
+    let spec = KernelSpec::from_json(&file).map_err(|error| error.to_string())?;
     match spec.argv.is_empty() {
         false => Ok(spec),
         true => Err("kernel.json has an empty argv".into()),

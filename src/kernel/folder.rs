@@ -1,8 +1,10 @@
 //! The folder of one running kernel: connection file and sockets, private to the user, on a tmpfs where there is one.
 
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::KernelError;
@@ -17,56 +19,22 @@ pub(super) struct RunFolder {
 impl RunFolder {
     pub(super) fn create(transport: Transport, kernel_name: &str) -> Result<Self, KernelError> {
         let path = runtime_root().join(format!("heddle-{}", Uuid::new_v4().simple()));
-        let mut folder = RunFolder {
-            connection: ConnectionInfo {
-                transport,
-                ip: "127.0.0.1".into(),
-                shell_port: 1,
-                iopub_port: 2,
-                stdin_port: 3,
-                control_port: 4,
-                hb_port: 5,
-                key: Uuid::new_v4().to_string(),
-                signature_scheme: "hmac-sha256".into(),
-                kernel_name: Some(kernel_name.to_owned()),
-                ..ConnectionInfo::default()
-            },
-            path,
+        let key = SecretString::from(Uuid::new_v4().to_string());
+        let failed = |source| KernelError::Folder {
+            path: path.clone(),
+            source,
         };
-        match transport {
-            Transport::Ipc => {
-                folder.connection.ip = folder.path.join("k").to_string_lossy().into_owned();
-            }
-            Transport::Tcp => folder.assign_ports()?,
-        }
-        folder
-            .write()
-            .map_err(|error| KernelError::Folder(folder.path.clone(), error))?;
+        let mut connection = match transport {
+            Transport::Ipc => ConnectionInfo::ipc(&path.join("k").to_string_lossy(), key)?,
+            Transport::Tcp => ConnectionInfo::tcp("127.0.0.1", free_ports().map_err(failed)?, key)?,
+        };
+        connection.kernel_name = Some(kernel_name.to_owned());
+        let folder = RunFolder {
+            path: path.clone(),
+            connection,
+        };
+        folder.write().map_err(failed)?;
         Ok(folder)
-    }
-
-    /// Five ports that are free now. Another process may take one before the kernel binds it; the kernel then says so
-    /// and ends, and ipc, the default, knows no such race.
-    fn assign_ports(&mut self) -> Result<(), KernelError> {
-        let listeners: Vec<_> = (0..5)
-            .map(|_| std::net::TcpListener::bind(("127.0.0.1", 0)))
-            .collect::<Result<_, _>>()
-            .map_err(|error| KernelError::Folder(self.path.clone(), error))?;
-        let mut ports = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .map(|address| address.port());
-        let info = &mut self.connection;
-        for port in [
-            &mut info.shell_port,
-            &mut info.iopub_port,
-            &mut info.stdin_port,
-            &mut info.control_port,
-            &mut info.hb_port,
-        ] {
-            *port = ports.next().unwrap_or_default();
-        }
-        Ok(())
     }
 
     /// Writes the connection file anew, for a start or a restart, and clears the sockets of the kernel before.
@@ -80,8 +48,7 @@ impl RunFolder {
             .create_new(true)
             .mode(0o600)
             .open(self.connection_file())?;
-        serde_json::to_writer_pretty(file, &self.connection)?;
-        Ok(())
+        (&file).write_all(self.connection.to_json().as_bytes())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -98,6 +65,19 @@ impl Drop for RunFolder {
         // The supervisor has removed it already, unless none was started.
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+/// Five ports that are free now. Another process may take one before the kernel binds it; the kernel then says so and
+/// ends. Unix sockets, the default, know no such race.
+fn free_ports() -> std::io::Result<[u16; 5]> {
+    let mut listeners = Vec::new();
+    let mut ports = [0; 5];
+    for port in &mut ports {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+        *port = listener.local_addr()?.port();
+        listeners.push(listener);
+    }
+    Ok(ports)
 }
 
 /// Where running kernels have their folders. Short, since a Unix socket's path ends at 107 bytes.

@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use crate::isolation::Signal;
 use crate::protocol::{
-    Channel, Content, InterruptMode, InterruptRequest, KernelSpec, ProtocolError, ShutdownRequest,
-    Transport,
+    Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport,
 };
+use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::transport::TransportError;
 use discovery::Installed;
 use folder::RunFolder;
@@ -39,8 +39,11 @@ pub enum KernelError {
     NoSuchKernel { name: String, known: Vec<String> },
     #[error("the kernelspec {name:?} cannot be used: {reason}")]
     BadSpec { name: String, reason: String },
-    #[error("cannot prepare the kernel's folder {}: {1}", .0.display())]
-    Folder(PathBuf, std::io::Error),
+    #[error("cannot prepare the kernel's folder {}: {source}", path.display())]
+    Folder {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     /// No Python, or none could be made.
     #[error("no Python for the kernel: {0}")]
     Python(String),
@@ -247,7 +250,10 @@ impl Kernel {
         self.end(true).await;
         self.folder
             .write()
-            .map_err(|error| KernelError::Folder(self.folder.path().to_path_buf(), error))?;
+            .map_err(|source| KernelError::Folder {
+                path: self.folder.path().to_path_buf(),
+                source,
+            })?;
         self.running = run(&self.options, &self.spec, &self.resource_dir, &self.folder).await?;
         Ok(())
     }

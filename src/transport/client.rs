@@ -30,7 +30,7 @@ impl Dealer {
     /// Connects within `deadline` as `identity`. A kernel routes input requests by identity, so a client's shell and
     /// stdin sockets use the same one.
     pub async fn connect(
-        address: &Address,
+        address: Address,
         identity: &str,
         deadline: Instant,
     ) -> Result<Dealer, TransportError> {
@@ -41,7 +41,7 @@ impl Dealer {
                 .map_err(|error: zeromq::ZmqError| TransportError::Handshake(error.to_string()))?,
         );
         let mut socket = DealerSocket::with_options(options);
-        let stream = dial(address, deadline).await?;
+        let stream = dial(&address, deadline).await?;
         let gate = link::open(&mut socket, stream, Limits::default()).await?;
         let (send, receive) = socket.split();
         Ok(Dealer {
@@ -67,9 +67,9 @@ impl DealerReceiver {
 pub struct Subscriber(Receiver<SubSocket>);
 
 impl Subscriber {
-    pub async fn connect(address: &Address, deadline: Instant) -> Result<Self, TransportError> {
+    pub async fn connect(address: Address, deadline: Instant) -> Result<Self, TransportError> {
         let mut socket = SubSocket::new();
-        let stream = dial(address, deadline).await?;
+        let stream = dial(&address, deadline).await?;
         let gate = link::open(&mut socket, stream, Limits::default()).await?;
         socket
             .subscribe("")
@@ -87,7 +87,7 @@ impl Subscriber {
 pub struct Heartbeat(Dealer);
 
 impl Heartbeat {
-    pub async fn connect(address: &Address, deadline: Instant) -> Result<Self, TransportError> {
+    pub async fn connect(address: Address, deadline: Instant) -> Result<Self, TransportError> {
         let identity = uuid::Uuid::new_v4().to_string();
         Ok(Heartbeat(
             Dealer::connect(address, &identity, deadline).await?,

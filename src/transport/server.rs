@@ -76,8 +76,8 @@ pub struct Router {
 }
 
 impl Router {
-    pub async fn bind(address: &Address) -> Result<Router, TransportError> {
-        let listener = Listener::bind(address).await?;
+    pub async fn bind(address: Address) -> Result<Router, TransportError> {
+        let listener = Listener::bind(&address).await?;
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
         let senders = Senders::default();
         let numbers = AtomicU64::new(0);
@@ -176,11 +176,11 @@ pub struct Publisher {
 
 impl Publisher {
     /// `gap` makes the message that a subscriber gets in place of those it missed (their number, their bytes).
-    pub async fn bind<G>(address: &Address, gap: G) -> Result<Publisher, TransportError>
+    pub async fn bind<G>(address: Address, gap: G) -> Result<Publisher, TransportError>
     where
         G: Fn(u64, u64) -> Frames + Send + Sync + 'static,
     {
-        let listener = Listener::bind(address).await?;
+        let listener = Listener::bind(&address).await?;
         let (subscribed, subscriptions) = mpsc::channel(INBOX);
         let queues = Queues::default();
         let numbers = AtomicU64::new(0);
@@ -264,8 +264,8 @@ async fn serve_subscriber(
 }
 
 /// Echoes heartbeats for as long as the result is kept.
-pub async fn bind_heartbeat(address: &Address) -> Result<impl Drop + Send + use<>, TransportError> {
-    let listener = Listener::bind(address).await?;
+pub async fn bind_heartbeat(address: Address) -> Result<impl Drop + Send + use<>, TransportError> {
+    let listener = Listener::bind(&address).await?;
     let serving = accept(listener, |stream| async move {
         let mut socket = RouterSocket::new();
         let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {

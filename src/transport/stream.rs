@@ -1,7 +1,7 @@
 //! Byte streams to and from peers: dialling, listening, and pinning a Unix socket before it is used.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -99,7 +99,7 @@ impl SocketLike for std::fs::FileType {
 /// A listening socket of ours. A Unix socket's name is removed with it.
 pub(super) enum Listener {
     Tcp(TcpListener),
-    Unix(UnixListener, String),
+    Unix(UnixListener, PathBuf),
 }
 
 impl Listener {

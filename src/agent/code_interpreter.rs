@@ -1,0 +1,208 @@
+//! The CodeInterpreter: writes Python for one task, runs it, and mends it while it fails.
+
+use super::reply::{self, CodeReply};
+use super::stream::{FenceStream, FieldStream};
+use super::{Agent, AgentError, Scene};
+use crate::event::{Event, Part, Status};
+use crate::executor::{Outcome, Variable};
+use crate::kernel::KernelError;
+
+const PROMPT: &str = include_str!("../../config/prompts/code_interpreter.md");
+
+/// The most variables and files that a task names.
+const MOST_LISTED: usize = 40;
+
+/// The system message, the same in every request of a session.
+pub(super) fn prompt(environment: &str) -> String {
+    PROMPT.replace("{environment}", environment)
+}
+
+/// What a task led to.
+pub(super) enum Step {
+    /// What the Planner is told.
+    Report(String),
+    /// The person stopped it.
+    Interrupted,
+}
+
+impl Agent {
+    /// Does one task. `code` may hold a first attempt that somebody else wrote.
+    pub(super) async fn interpret(
+        &mut self,
+        scene: &mut Scene<'_>,
+        task: String,
+        code: String,
+    ) -> Result<Step, AgentError> {
+        let state = self.state(scene).await?;
+        self.interpreter.told(format!("Task: {task}\n\n{state}"));
+        let mut written = (!code.trim().is_empty()).then_some(CodeReply::Code {
+            thought: String::new(),
+            code,
+        });
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let tries_left = attempt <= self.limits.retries;
+            let reply = match written.take() {
+                Some(reply) => {
+                    if let CodeReply::Code { code, .. } = &reply {
+                        self.interpreter.said(format!("```python\n{code}\n```"));
+                    }
+                    Ok(reply)
+                }
+                None => self.write_code(scene).await?,
+            };
+            let failure = match reply {
+                Ok(CodeReply::Text(text)) => return Ok(Step::Report(text)),
+                Ok(CodeReply::Code { thought, code }) => {
+                    scene.sink.emit(Event::Code {
+                        code: code.clone(),
+                        thought,
+                        attempt,
+                    });
+                    let outcome = self.execute(scene, &code).await?;
+                    let report = outcome.report(self.limits.characters);
+                    self.interpreter.told(report.clone());
+                    match outcome.status {
+                        Status::Ok => {
+                            return Ok(Step::Report(format!(
+                                "I ran:\n```python\n{code}\n```\n{report}"
+                            )));
+                        }
+                        Status::Interrupted if !outcome.timed_out => return Ok(Step::Interrupted),
+                        _ => report,
+                    }
+                }
+                Err(reason) => {
+                    let reason = format!(
+                        "Your reply could not be read: {reason}. Reply with one fenced python block."
+                    );
+                    self.interpreter.told(reason.clone());
+                    reason
+                }
+            };
+            if !tries_left {
+                return Ok(Step::Report(format!(
+                    "I tried {attempt} times and could not do it. The last try:\n{failure}"
+                )));
+            }
+        }
+    }
+
+    /// Asks for code; the inner error says what cannot be read in the reply.
+    async fn write_code(
+        &mut self,
+        scene: &mut Scene<'_>,
+    ) -> Result<Result<CodeReply, String>, AgentError> {
+        let messages = self.interpreter.request(&self.interpreter_prompt);
+        let mut form = Form::default();
+        let text = self
+            .chat(scene, "code_interpreter", messages, None, |sink, piece| {
+                let Some(piece) = piece else {
+                    form = Form::default();
+                    return;
+                };
+                form.push(piece, |text| {
+                    sink.emit(Event::Delta {
+                        of: Part::Code,
+                        text: text.to_owned(),
+                    });
+                });
+            })
+            .await?;
+        self.interpreter.said(text.clone());
+        Ok(reply::code(&text))
+    }
+
+    async fn execute(&mut self, scene: &mut Scene<'_>, code: &str) -> Result<Outcome, KernelError> {
+        let executor = scene.workbench.executor(scene.sink).await?;
+        executor
+            .run(code, scene.sink, scene.input, scene.interrupts)
+            .await
+    }
+
+    /// The kernel's variables and the working directory's files, in words.
+    async fn state(&mut self, scene: &mut Scene<'_>) -> Result<String, KernelError> {
+        let executor = scene.workbench.executor(scene.sink).await?;
+        let variables: Vec<String> = executor.variables().await.iter().map(describe).collect();
+        let files: Vec<String> = executor
+            .files()
+            .iter()
+            .map(|(name, bytes)| format!("{name} ({bytes} bytes)"))
+            .collect();
+        Ok(format!(
+            "Variables in the kernel:{}\nFiles in the working directory:{}",
+            listed(variables),
+            listed(files)
+        ))
+    }
+}
+
+/// A reply whose form shows in its first character: JSON, or prose with a fenced block.
+#[derive(Default)]
+enum Form {
+    #[default]
+    Unknown,
+    Json(FieldStream),
+    Fence(FenceStream),
+}
+
+impl Form {
+    fn push(&mut self, piece: &str, mut code: impl FnMut(&str)) {
+        if let Form::Unknown = self {
+            *self = match piece.trim_start().chars().next() {
+                None => return,
+                Some('{') => Form::Json(FieldStream::default()),
+                Some(_) => Form::Fence(FenceStream::default()),
+            };
+        }
+        match self {
+            Form::Json(fields) => fields.push(piece, |field, text| {
+                if field == "reply_content" {
+                    code(text);
+                }
+            }),
+            Form::Fence(fence) => fence.push(piece, code),
+            Form::Unknown => {}
+        }
+    }
+}
+
+fn describe(variable: &Variable) -> String {
+    let mut text = format!("{}: {}", variable.name, variable.kind);
+    if let Some(signature) = &variable.signature {
+        text.push_str(signature);
+    }
+    if let Some(shape) = &variable.shape {
+        let lengths: Vec<String> = shape.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(" [{}]", lengths.join(" x ")));
+    }
+    match &variable.columns {
+        Some(columns) => {
+            let columns: Vec<String> = columns
+                .iter()
+                .map(|(name, kind)| format!("{name} {}", kind.as_str().unwrap_or("?")))
+                .collect();
+            text.push_str(&format!(" columns {}", columns.join(", ")));
+        }
+        None if !variable.summary.is_empty() => text.push_str(&format!(" = {}", variable.summary)),
+        None => {}
+    }
+    text
+}
+
+fn listed(lines: Vec<String>) -> String {
+    if lines.is_empty() {
+        return " none".into();
+    }
+    let more = lines.len().saturating_sub(MOST_LISTED);
+    let mut text: String = lines
+        .iter()
+        .take(MOST_LISTED)
+        .map(|line| format!("\n- {line}"))
+        .collect();
+    if more > 0 {
+        text.push_str(&format!("\n- and {more} more"));
+    }
+    text
+}

@@ -1,0 +1,184 @@
+//! The Planner: reads the request, plans, directs the CodeInterpreter, answers the User.
+
+use serde_json::{Value, json};
+
+use super::code_interpreter::Step;
+use super::reply::{self, PlannerReply, Recipient, Stop};
+use super::stream::FieldStream;
+use super::{Agent, AgentError, Scene};
+use crate::event::{Event, Part, Status};
+use crate::llm::ResponseFormat;
+
+const PROMPT: &str = include_str!("../../config/prompts/planner.md");
+
+/// What the Planner is told when it has used up its turns.
+const LAST_TURN: &str = "You have no more runs left. Answer the User now with what is known, and say what is missing.";
+
+/// The system message, the same in every request of a session.
+pub(super) fn prompt(environment: &str) -> String {
+    PROMPT.replace("{environment}", environment)
+}
+
+/// The fields of a reply, for endpoints that can be held to a schema.
+fn format() -> ResponseFormat {
+    let text = json!({"type": "string"});
+    let mut properties = serde_json::Map::new();
+    for field in ["plan_reasoning", "init_plan", "plan", "current_plan_step", "code"] {
+        properties.insert(field.into(), text.clone());
+    }
+    let one_of = |names: &[&str]| json!({"type": "string", "enum": names});
+    let stops = [
+        "InProcess",
+        "Completed",
+        "Clarification",
+        "AdditionalInformation",
+        "SecurityRisks",
+        "TaskFailure",
+    ];
+    properties.insert("stop".into(), one_of(&stops));
+    properties.insert("send_to".into(), one_of(&["CodeInterpreter", "User"]));
+    properties.insert("message".into(), text);
+    let required: Vec<&String> = properties.keys().collect();
+    let schema = json!({
+        "type": "object",
+        "required": Value::from(required.into_iter().cloned().collect::<Vec<_>>()),
+        "properties": properties,
+        "additionalProperties": false,
+    });
+    ResponseFormat::JsonSchema {
+        name: "planner_reply".into(),
+        schema,
+    }
+}
+
+impl Agent {
+    /// Takes turns until the Planner answers the User.
+    pub(super) async fn plan(&mut self, scene: &mut Scene<'_>) -> Result<Status, AgentError> {
+        let mut unreadable = 0;
+        let mut runs = 0;
+        loop {
+            let last = runs >= self.limits.rounds;
+            if last {
+                self.planner.told(LAST_TURN);
+            }
+            let text = self.ask_planner(scene).await?;
+            let reply = match reply::planner(&text) {
+                Ok(reply) => reply,
+                Err(reason) => {
+                    unreadable += 1;
+                    self.planner.said(text.clone());
+                    if unreadable > self.limits.retries {
+                        return self.give_up(scene, &text);
+                    }
+                    self.planner.told(format!(
+                        "Your reply could not be read: {reason}. Reply again, with the JSON object alone."
+                    ));
+                    continue;
+                }
+            };
+            unreadable = 0;
+            self.planner.said(text);
+            let planned = !reply.plan.trim().is_empty() || !reply.init_plan.trim().is_empty();
+            if planned && reply.send_to == Recipient::CodeInterpreter {
+                scene.sink.emit(Event::Plan {
+                    init_plan: reply.init_plan.clone(),
+                    plan: reply.plan.clone(),
+                    current_plan_step: reply.current_plan_step.clone(),
+                });
+            }
+            if reply.send_to == Recipient::User || last {
+                return Ok(self.answer(scene, reply, last));
+            }
+            runs += 1;
+            let task = if reply.message.trim().is_empty() {
+                scene.request.clone()
+            } else {
+                reply.message
+            };
+            match self.interpret(scene, task, reply.code).await? {
+                Step::Report(report) => self.planner.told(format!("CodeInterpreter: {report}")),
+                Step::Interrupted => return Ok(Status::Interrupted),
+            }
+        }
+    }
+
+    async fn ask_planner(&self, scene: &mut Scene<'_>) -> Result<String, AgentError> {
+        let messages = self.planner.request(&self.planner_prompt);
+        let mut fields = FieldStream::default();
+        let mut to_user = String::new();
+        self.chat(scene, "planner", messages, Some(format()), |sink, piece| {
+            let Some(piece) = piece else {
+                fields = FieldStream::default();
+                to_user.clear();
+                return;
+            };
+            fields.push(piece, |field, text| {
+                let part = match field {
+                    "plan" => Some(Part::Plan),
+                    "code" => Some(Part::Code),
+                    "message" if to_user.eq_ignore_ascii_case("user") => Some(Part::Answer),
+                    "send_to" => {
+                        to_user.push_str(text);
+                        None
+                    }
+                    _ => None,
+                };
+                if let Some(of) = part {
+                    sink.emit(Event::Delta {
+                        of,
+                        text: text.to_owned(),
+                    });
+                }
+            });
+        })
+        .await
+    }
+
+    fn answer(&self, scene: &mut Scene<'_>, reply: PlannerReply, last: bool) -> Status {
+        let answered = reply.send_to == Recipient::User;
+        scene.sink.emit(Event::Answer {
+            message: match answered {
+                true => reply.message,
+                false => format!(
+                    "I could not finish this in {} steps. Ask me to go on, or raise session.max_internal_chat_round_num.",
+                    self.limits.rounds
+                ),
+            },
+        });
+        match reply.stop {
+            Stop::TaskFailure | Stop::SecurityRisks => Status::Error,
+            _ if last && !answered => Status::Error,
+            _ => Status::Ok,
+        }
+    }
+
+    /// A Planner that never finds the form may still have said something.
+    fn give_up(&self, scene: &mut Scene<'_>, text: &str) -> Result<Status, AgentError> {
+        let said = crate::executor::clip::clip(text.trim(), self.limits.characters);
+        scene.sink.emit(Event::Answer {
+            message: format!(
+                "The model did not reply in the form that Heddle asks for, so nothing was run. It said:\n\n{said}"
+            ),
+        });
+        Ok(Status::Error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_asks_for_every_field_in_the_order_of_the_prompt() {
+        let ResponseFormat::JsonSchema { schema, .. } = format() else {
+            panic!("no schema");
+        };
+        let fields: Vec<&String> = schema["properties"].as_object().unwrap().keys().collect();
+        let in_prompt: Vec<usize> = fields
+            .iter()
+            .map(|field| PROMPT.find(&format!("\"{field}\": ")).unwrap())
+            .collect();
+        assert!(in_prompt.is_sorted());
+        assert_eq!(schema["required"].as_array().unwrap().len(), fields.len());
+    }
+}

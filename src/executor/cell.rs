@@ -1,0 +1,331 @@
+//! One cell from request to outcome.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::artifacts::{self, is_table, text_of};
+use super::clip::Clip;
+use super::outcome::{Outcome, Raised};
+use super::{Executor, Input, Interrupts, runtime};
+use crate::event::{Event, Level, MimeBundle, Sink, Status};
+use crate::kernel::Incoming;
+use crate::protocol::content::{ExecuteRequest, ReplyStatus};
+use crate::protocol::{Channel, Content, Message};
+use crate::transport::Popped;
+
+/// How long an interrupted cell may take to stop before it is interrupted again.
+const GRACE: Duration = Duration::from_secs(3);
+/// Interrupts that a cell may swallow before its kernel is ended.
+const PATIENCE: u32 = 3;
+
+/// A cell that is running.
+struct Cell<'a> {
+    executor: &'a Executor,
+    sink: &'a mut dyn Sink,
+    stdout: Clip,
+    stderr: Clip,
+    values: Vec<String>,
+    table: bool,
+    outcome: Outcome,
+}
+
+pub(super) async fn run(
+    executor: &mut Executor,
+    code: &str,
+    sink: &mut dyn Sink,
+    input: &mut dyn Input,
+    interrupts: &mut Interrupts,
+) -> Outcome {
+    let kernel = &executor.kernel;
+    let client = kernel.client().clone();
+    let text = |name: &str| {
+        let file = executor.places.texts.as_ref();
+        let file = file.map(|folder| folder.join(format!("{}-{name}.txt", executor.cells)));
+        Clip::new(executor.limits.characters, file)
+    };
+    let mut cell = Cell {
+        stdout: text("stdout"),
+        stderr: text("stderr"),
+        values: Vec::new(),
+        table: false,
+        outcome: Outcome {
+            status: Status::Ok,
+            execution_count: None,
+            seconds: 0.0,
+            stdout: String::new(),
+            stderr: String::new(),
+            values: Vec::new(),
+            table: None,
+            raised: None,
+            died: None,
+            timed_out: false,
+            artifacts: Vec::new(),
+        },
+        executor,
+        sink,
+    };
+
+    let started = Instant::now();
+    let mut waited = Duration::ZERO;
+    let mut interruptions = 0;
+    // When the cell is interrupted next: at its time limit first, then while it will not stop.
+    let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
+    interrupts.forget();
+    let mut exchange = client.request(
+        Channel::Shell,
+        Content::ExecuteRequest(ExecuteRequest {
+            code: code.to_owned(),
+            allow_stdin: input.is_present(),
+            ..ExecuteRequest::default()
+        }),
+    );
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = exchange.next() => next,
+            () = interrupts.pressed() => {
+                interruptions += 1;
+                interrupt(executor, &mut interruptions, &mut alarm);
+                continue;
+            }
+            () = at(alarm) => {
+                cell.outcome.timed_out |= interruptions == 0;
+                interruptions += 1;
+                interrupt(executor, &mut interruptions, &mut alarm);
+                continue;
+            }
+            Some(late) = client.unclaimed() => {
+                cell.late(late);
+                continue;
+            }
+        };
+        match next {
+            None => break,
+            Some(Popped::Gap { messages, bytes }) => cell.gap(messages, bytes),
+            Some(Popped::Item(Incoming::Output(message))) => cell.output(message),
+            Some(Popped::Item(Incoming::Reply(message))) => cell.reply(message),
+            Some(Popped::Item(Incoming::Died(reason))) => cell.died(reason),
+            Some(Popped::Item(Incoming::Input(request))) => {
+                let asked = Instant::now();
+                answer(&client, &request, input, interrupts, executor).await;
+                waited += asked.elapsed();
+                alarm = alarm.map(|alarm| alarm + asked.elapsed());
+            }
+        }
+    }
+    drop(exchange);
+    if interruptions > 0 && cell.outcome.status == Status::Error {
+        cell.outcome.status = Status::Interrupted;
+    }
+    cell.outcome.seconds = (started.elapsed() - waited).as_secs_f64();
+    cell.finish().await
+}
+
+/// Interrupts the cell; one that swallows every interrupt loses its kernel.
+fn interrupt(executor: &Executor, interruptions: &mut u32, alarm: &mut Option<Instant>) {
+    if *interruptions > PATIENCE {
+        executor.kernel.kill();
+        *alarm = None;
+    } else {
+        executor.kernel.interrupt();
+        *alarm = Some(Instant::now() + GRACE);
+    }
+}
+
+async fn at(alarm: Option<Instant>) {
+    match alarm {
+        Some(alarm) => tokio::time::sleep_until(alarm).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers `input()`. An interrupt while waiting goes to the cell.
+async fn answer(
+    client: &crate::kernel::Client,
+    request: &Message,
+    input: &mut dyn Input,
+    interrupts: &mut Interrupts,
+    executor: &Executor,
+) {
+    let Content::InputRequest(asked) = &request.content else {
+        return;
+    };
+    tokio::select! {
+        line = input.read(asked.prompt.clone(), asked.password) => match line {
+            Some(line) => client.answer_input(request, line),
+            // The end of input: there is no message that says so, and Python's own answer is an exception.
+            None => executor.kernel.interrupt(),
+        },
+        () = interrupts.pressed() => executor.kernel.interrupt(),
+    }
+}
+
+impl Cell<'_> {
+    fn output(&mut self, message: Message) {
+        match message.content {
+            Content::Stream(stream) => self.print(stream.name, stream.text),
+            Content::DisplayData(display) => self.display(
+                display.data,
+                display.metadata,
+                display.transient.display_id,
+                false,
+            ),
+            Content::UpdateDisplayData(display) => self.display(
+                display.data,
+                display.metadata,
+                display.transient.display_id,
+                true,
+            ),
+            Content::ExecuteResult(result) => {
+                self.table = is_table(&result.data);
+                self.keep_text(&result.data);
+                self.save(&result.data);
+                self.sink.emit(Event::Result {
+                    data: result.data,
+                    metadata: result.metadata,
+                    execution_count: result.execution_count,
+                });
+            }
+            Content::Error(error) => self.raised(error.ename, error.evalue, error.traceback),
+            Content::ClearOutput(clear) => self.sink.emit(Event::ClearOutput { wait: clear.wait }),
+            Content::ExecuteInput(input) => self.outcome.execution_count = input.execution_count,
+            _ => {}
+        }
+    }
+
+    fn print(&mut self, name: String, text: String) {
+        match name.as_str() {
+            "stderr" => self.stderr.push(&text),
+            _ => self.stdout.push(&text),
+        }
+        self.sink.emit(Event::Stream { name, text });
+    }
+
+    fn display(
+        &mut self,
+        data: MimeBundle,
+        metadata: serde_json::Map<String, serde_json::Value>,
+        display_id: Option<String>,
+        update: bool,
+    ) {
+        // An update replaces what a person sees, many times a second for a progress bar; one file is enough.
+        if !update {
+            self.keep_text(&data);
+            self.save(&data);
+        }
+        self.sink.emit(Event::Display {
+            data,
+            metadata,
+            display_id,
+            update,
+        });
+    }
+
+    fn keep_text(&mut self, data: &MimeBundle) {
+        let text = ["text/plain", "text/markdown"]
+            .iter()
+            .find_map(|mime| data.get(*mime))
+            .map(text_of);
+        if let Some(text) = text {
+            let budget = self.executor.limits.characters;
+            self.values.push(super::clip::clip(&text, budget));
+        }
+    }
+
+    fn save(&mut self, data: &MimeBundle) {
+        let Some(folder) = &self.executor.places.artifacts else {
+            return;
+        };
+        let count = self.outcome.execution_count.unwrap_or(self.executor.cells);
+        match artifacts::save(folder, &format!("output-{count}"), data) {
+            Ok(Some(artifact)) => {
+                self.sink.emit(Event::Artifact {
+                    path: artifact.path.to_string_lossy().into_owned(),
+                    mime: artifact.mime.clone(),
+                });
+                self.outcome.artifacts.push(artifact);
+            }
+            Ok(None) => {}
+            Err(error) => self.sink.emit(Event::Notice {
+                level: Level::Warning,
+                message: format!(
+                    "an output could not be saved in {}: {error}",
+                    folder.display()
+                ),
+            }),
+        }
+    }
+
+    fn raised(&mut self, ename: String, evalue: String, traceback: Vec<String>) {
+        self.outcome.status = Status::Error;
+        self.outcome.raised = Some(Raised {
+            ename: ename.clone(),
+            evalue: evalue.clone(),
+            traceback: anstream::adapter::strip_str(&traceback.join("\n")).to_string(),
+        });
+        self.sink.emit(Event::Error {
+            ename,
+            evalue,
+            traceback,
+        });
+    }
+
+    fn reply(&mut self, message: Message) {
+        let Content::ExecuteReply(reply) = message.content else {
+            return;
+        };
+        self.outcome.execution_count = reply.execution_count.or(self.outcome.execution_count);
+        match reply.status {
+            ReplyStatus::Ok => {}
+            // Some kernels report an error here alone.
+            ReplyStatus::Error if self.outcome.raised.is_none() => {
+                self.raised(reply.ename, reply.evalue, reply.traceback);
+            }
+            ReplyStatus::Error => self.outcome.status = Status::Error,
+            ReplyStatus::Aborted => self.raised(
+                "Aborted".into(),
+                "the cell did not run, because one before it failed".into(),
+                Vec::new(),
+            ),
+        }
+    }
+
+    fn died(&mut self, reason: String) {
+        let evalue = format!("the kernel {reason} while the cell was running");
+        self.raised("KernelDied".into(), evalue, Vec::new());
+        self.outcome.died = Some(reason);
+    }
+
+    fn gap(&mut self, messages: u64, bytes: u64) {
+        self.sink.emit(Event::Notice {
+            level: Level::Warning,
+            message: format!(
+                "{messages} outputs ({bytes} bytes) came faster than they could be shown and are left out"
+            ),
+        });
+    }
+
+    /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
+    fn late(&mut self, late: Popped<Message>) {
+        if let Popped::Item(message) = late
+            && let Content::Stream(stream) = message.content
+        {
+            self.print(stream.name, stream.text);
+        }
+    }
+
+    async fn finish(self) -> Outcome {
+        let mut outcome = self.outcome;
+        let folder = &self.executor.kernel.options().cwd;
+        outcome.stdout = self.stdout.finish(folder);
+        outcome.stderr = self.stderr.finish(folder);
+        outcome.values = self.values;
+        if self.table && outcome.died.is_none() {
+            let client = self.executor.kernel.client();
+            outcome.table = runtime::last_table(client).await.unwrap_or_default();
+        }
+        outcome
+    }
+}
+

@@ -1,0 +1,169 @@
+//! Code in, a stream of events and an outcome out.
+
+pub mod artifacts;
+mod cell;
+pub mod clip;
+mod input;
+mod interrupts;
+mod outcome;
+pub mod runtime;
+
+pub use input::{Input, NoInput};
+pub use interrupts::{Interrupter, Interrupts, interrupts};
+pub use outcome::{Outcome, Raised};
+pub use runtime::Variable;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::event::{Event, KernelState, Sink};
+use crate::kernel::{Kernel, KernelError, Options};
+use artifacts::Snapshot;
+
+/// Where things go.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Pictures and other rich outputs are saved here; `None`: they are only shown.
+    pub artifacts: Option<PathBuf>,
+    /// Texts too long for a model are kept here as a whole.
+    pub texts: Option<PathBuf>,
+    /// Whether files that code writes into the kernel's working directory are reported as artifacts.
+    pub watch: bool,
+}
+
+/// What a cell may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest run; then the cell is interrupted. `None`: as long as it likes.
+    pub timeout: Option<Duration>,
+    /// Characters of each text of an [`Outcome`].
+    pub characters: usize,
+}
+
+/// A kernel with what belongs to running cells in it.
+pub struct Executor {
+    kernel: Kernel,
+    places: Places,
+    limits: Limits,
+    /// The files of the workspace after the last cell.
+    files: Snapshot,
+    cells: u64,
+}
+
+impl Executor {
+    /// Starts the kernel. What becomes of earlier variables is the caller's to say.
+    pub async fn start(
+        options: Options,
+        places: Places,
+        limits: Limits,
+    ) -> Result<Executor, KernelError> {
+        let kernel = Kernel::start(options).await?;
+        let mut executor = Executor {
+            files: Snapshot::default(),
+            kernel,
+            places,
+            limits,
+            cells: 0,
+        };
+        executor.prepare();
+        executor.files = executor.look();
+        Ok(executor)
+    }
+
+    /// Runs a cell: events to `sink` as they come, then the outcome. An error means that no kernel could run it; a
+    /// kernel that dies while running it is an outcome.
+    pub async fn run(
+        &mut self,
+        code: &str,
+        sink: &mut dyn Sink,
+        input: &mut dyn Input,
+        interrupts: &mut Interrupts,
+    ) -> Result<Outcome, KernelError> {
+        self.revive().await?;
+        self.cells += 1;
+        let mut outcome = cell::run(self, code, sink, input, interrupts).await;
+        if self.places.watch {
+            let now = Snapshot::take(&self.kernel.options().cwd);
+            let saved = outcome.artifacts.clone();
+            let written = now.since(&self.files).into_iter();
+            for artifact in written.filter(|artifact| !saved.contains(artifact)) {
+                sink.emit(Event::Artifact {
+                    path: artifact.path.to_string_lossy().into_owned(),
+                    mime: artifact.mime.clone(),
+                });
+                outcome.artifacts.push(artifact);
+            }
+            self.files = now;
+        }
+        if let Some(reason) = &outcome.died {
+            sink.emit(Event::Kernel {
+                state: KernelState::Lost,
+                reason: format!("the kernel {reason}"),
+            });
+        }
+        sink.emit(Event::Executed {
+            status: outcome.status,
+            execution_count: outcome.execution_count,
+            seconds: outcome.seconds,
+        });
+        Ok(outcome)
+    }
+
+    /// The user's variables; none where the kernel is dead or not a Python.
+    pub async fn variables(&self) -> Vec<Variable> {
+        runtime::variables(self.kernel.client())
+            .await
+            .unwrap_or_default()
+    }
+
+    /// The files of the workspace, relative to it, with their sizes in bytes.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        let cwd = &self.kernel.options().cwd;
+        let relative = |path: &std::path::Path| {
+            let path = path.strip_prefix(cwd).unwrap_or(path);
+            path.to_string_lossy().into_owned()
+        };
+        Snapshot::take(cwd)
+            .files()
+            .into_iter()
+            .map(|(path, size)| (relative(path), size))
+            .collect()
+    }
+
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// Starts the kernel anew; its variables are lost.
+    pub async fn restart(&mut self) -> Result<(), KernelError> {
+        self.kernel.restart().await?;
+        self.prepare();
+        Ok(())
+    }
+
+    /// Ends the kernel and waits until all of it is gone.
+    pub async fn shutdown(self) {
+        self.kernel.shutdown().await;
+    }
+
+    /// A dead kernel is replaced before the next cell.
+    async fn revive(&mut self) -> Result<(), KernelError> {
+        match self.kernel.died() {
+            Some(_) => self.restart().await,
+            None => Ok(()),
+        }
+    }
+
+    fn prepare(&self) {
+        if self.kernel.language().eq_ignore_ascii_case("python") {
+            runtime::install(self.kernel.client());
+        }
+    }
+
+    fn look(&self) -> Snapshot {
+        match self.places.watch {
+            true => Snapshot::take(&self.kernel.options().cwd),
+            false => Snapshot::default(),
+        }
+    }
+}
