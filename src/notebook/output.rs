@@ -76,13 +76,16 @@ fn bundle(data: &MimeBundle) -> Value {
             || (mime.starts_with("application/") && mime.ends_with("+json"));
         let by_line = mime.starts_with("text/")
             || ["image/svg+xml", "application/javascript"].contains(&mime.as_str());
-        let list_of_text = |list: &[Value]| list.iter().all(Value::is_string);
-        match value {
-            _ if json_type => {}
-            Value::String(text) if by_line => *value = json!(lines(text)),
-            Value::String(_) => {}
-            Value::Array(list) if list_of_text(list) => {}
-            other => *other = Value::String(other.to_string()),
+        let is_text = match value {
+            Value::String(_) => true,
+            Value::Array(list) => list.iter().all(Value::is_string),
+            _ => false,
+        };
+        if !json_type && !is_text {
+            *value = Value::String(value.to_string());
+        }
+        if by_line && let Value::String(text) = value {
+            *value = json!(lines(text));
         }
     }
     Value::Object(data)
