@@ -88,11 +88,11 @@ fn odd_cells_and_missing_fields_are_no_fault() {
 #[test]
 fn outputs_replace_the_old_ones_of_that_cell_alone() {
     let mut notebook = Notebook::parse(FOREIGN.as_bytes()).unwrap();
-    let stream = Output::Stream {
+    let stream = [Output::Stream {
         name: "stdout".into(),
         text: "一\n二".into(),
-    };
-    notebook.set_execution(1, &[stream.clone()], Some(9));
+    }];
+    notebook.set_execution(1, &stream, Some(9));
     let cell = &notebook.cells[1];
     assert_eq!(cell["execution_count"], 9);
     assert_eq!(
@@ -101,8 +101,8 @@ fn outputs_replace_the_old_ones_of_that_cell_alone() {
     );
     assert_eq!(cell["unknown"], json!([1.5, {}]));
     let before = notebook.clone();
-    notebook.set_execution(0, &[stream.clone()], Some(1));
-    notebook.set_execution(7, &[stream], Some(1));
+    notebook.set_execution(0, &stream, Some(1));
+    notebook.set_execution(7, &stream, Some(1));
     assert_eq!(notebook, before, "a markdown cell has no outputs");
 }
 

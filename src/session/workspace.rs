@@ -223,11 +223,13 @@ mod tests {
     fn a_link_that_the_code_left_is_not_followed() {
         let (root, workspace) = workspace();
         let (mine, precious) = (root.path().join("data"), root.path().join("precious"));
-        fs::write(&mine, "new").unwrap();
-        fs::write(&precious, "old").unwrap();
+        fs::write(&mine, "same").unwrap();
+        fs::write(&precious, "same").unwrap();
         symlink(&precious, workspace.cwd().join("data")).unwrap();
         assert_eq!(workspace.add_file(&mine).unwrap(), "data-2");
-        assert_eq!(fs::read_to_string(precious).unwrap(), "old");
+        fs::write(&mine, "new").unwrap();
+        assert_eq!(workspace.add_file(&mine).unwrap(), "data-3");
+        assert_eq!(fs::read_to_string(precious).unwrap(), "same");
     }
 
     #[test]
