@@ -12,6 +12,7 @@
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`protocol`]: Jupyter messages: framing, signing, content types; pure, no I/O
+//! - [`notebook`]: Jupyter notebooks: read, run through, write; outputs collected from events
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;
@@ -21,6 +22,7 @@ pub mod executor;
 pub mod isolation;
 pub mod kernel;
 pub mod llm;
+pub mod notebook;
 pub mod protocol;
 pub mod session;
 pub mod transport;

@@ -115,15 +115,19 @@ impl Agent {
     }
 
     async fn execute(&mut self, scene: &mut Scene<'_>, code: &str) -> Result<Outcome, KernelError> {
-        let executor = scene.workbench.executor(scene.sink).await?;
-        executor
+        let (executor, news) = scene.workbench.executor().await?;
+        news.into_iter().for_each(|event| scene.sink.emit(event));
+        let outcome = executor
             .run(code, scene.sink, scene.input, scene.interrupts)
-            .await
+            .await?;
+        self.execution_count = outcome.execution_count.or(self.execution_count);
+        Ok(outcome)
     }
 
     /// The kernel's variables and the working directory's files, in words.
     async fn state(&mut self, scene: &mut Scene<'_>) -> Result<String, KernelError> {
-        let executor = scene.workbench.executor(scene.sink).await?;
+        let (executor, news) = scene.workbench.executor().await?;
+        news.into_iter().for_each(|event| scene.sink.emit(event));
         let variables: Vec<String> = executor.variables().await.iter().map(describe).collect();
         let files: Vec<String> = executor
             .files()

@@ -45,11 +45,8 @@ pub struct Limits {
 
 /// Where code runs. The kernel starts while the first model is still thinking, so it is asked for where it is needed.
 pub trait Workbench: Send {
-    /// The executor, once its kernel is ready; what happened to the kernel goes to `sink`.
-    fn executor<'a>(
-        &'a mut self,
-        sink: &'a mut dyn Sink,
-    ) -> BoxFuture<'a, Result<&'a mut Executor, KernelError>>;
+    /// The executor, once its kernel is ready, and what is to be told of that, once.
+    fn executor(&mut self) -> BoxFuture<'_, Result<(&mut Executor, Vec<Event>), KernelError>>;
 }
 
 /// What a round plays with.
@@ -70,6 +67,8 @@ pub struct Agent {
     interpreter_prompt: String,
     planner: Thread,
     interpreter: Thread,
+    /// Of the last cell of this round.
+    execution_count: Option<u64>,
 }
 
 impl Agent {
@@ -82,6 +81,7 @@ impl Agent {
             interpreter_prompt: code_interpreter::prompt(environment),
             planner: Thread::default(),
             interpreter: Thread::default(),
+            execution_count: None,
         }
     }
 
@@ -93,11 +93,7 @@ impl Agent {
         scene.interrupts.forget();
         self.planner.told(format!("User: {}{notes}", scene.request));
         let started = Instant::now();
-        let mut last = LastCell {
-            sink: scene.sink,
-            execution_count: None,
-        };
-        scene.sink = &mut last;
+        self.execution_count = None;
         let worked = self.plan(&mut scene).await;
         let status = match &worked {
             Ok(status) => *status,
@@ -107,10 +103,9 @@ impl Agent {
         if status == Status::Interrupted {
             self.planner.told("The User interrupted this.");
         }
-        let execution_count = last.execution_count;
-        last.sink.emit(Event::Done {
+        scene.sink.emit(Event::Done {
             status,
-            execution_count,
+            execution_count: self.execution_count,
             seconds: started.elapsed().as_secs_f64(),
         });
         match worked {
@@ -177,23 +172,5 @@ fn notice(level: Level, message: &str) -> Event {
     Event::Notice {
         level,
         message: message.to_owned(),
-    }
-}
-
-/// Passes events on and remembers the last execution count.
-struct LastCell<'a> {
-    sink: &'a mut dyn Sink,
-    execution_count: Option<u64>,
-}
-
-impl Sink for LastCell<'_> {
-    fn emit(&mut self, event: Event) {
-        if let Event::Executed {
-            execution_count, ..
-        } = &event
-        {
-            self.execution_count = execution_count.or(self.execution_count);
-        }
-        self.sink.emit(event);
     }
 }
