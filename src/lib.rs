@@ -8,6 +8,7 @@
 //! - [`kernel`]: finding kernels, starting them, and everything that can happen to one until its end
 //! - [`isolation`]: what keeps a kernel in its place
 //! - [`transport`]: ZeroMQ sockets for both ends of the protocol
+//! - [`cli`]: the command line: one file a subcommand
 //! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
@@ -16,6 +17,7 @@
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 pub mod event;
 pub mod executor;
