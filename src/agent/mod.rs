@@ -103,6 +103,9 @@ impl Agent {
         if status == Status::Interrupted {
             self.planner.told("The User interrupted this.");
         }
+        if let Err(error @ (AgentError::Llm(_) | AgentError::Kernel(_))) = &worked {
+            scene.sink.emit(notice(Level::Error, &error.to_string()));
+        }
         scene.sink.emit(Event::Done {
             status,
             execution_count: self.execution_count,

@@ -196,6 +196,27 @@ fn is_complete(home: &Path) -> bool {
     home.join("heddle-complete").is_file() && home.join("bin/python").exists()
 }
 
+/// Packages that are worth telling a model of.
+const KNOWN_PACKAGES: &[&str] = &[
+    "numpy", "pandas", "matplotlib", "scipy", "sklearn", "seaborn", "statsmodels", "sympy", "polars", "pyarrow",
+    "openpyxl", "requests", "bs4", "plotly", "altair", "PIL", "torch", "duckdb",
+];
+
+/// Those of the known packages that the environment at `prefix` has.
+pub fn packages(prefix: &Path) -> Vec<&'static str> {
+    let libraries = std::fs::read_dir(prefix.join("lib")).into_iter().flatten();
+    let sites: Vec<PathBuf> = libraries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"))
+        .map(|entry| entry.path().join("site-packages"))
+        .collect();
+    KNOWN_PACKAGES
+        .iter()
+        .copied()
+        .filter(|package| sites.iter().any(|site| site.join(package).is_dir()))
+        .collect()
+}
+
 fn make(progress: Progress) -> Result<Python, KernelError> {
     let home = managed_home()?;
     let failed = |what: &str, error: &dyn std::fmt::Display| {
