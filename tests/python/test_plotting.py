@@ -3,7 +3,7 @@
 import os
 import unittest
 
-from kernel import Kernel
+from kernel import Kernel, bootstrap, sources
 
 TITLES = ("你好世界 銷售趨勢", "売上の推移 ひらがな カタカナ", "매출 추이", "龍 ㄅㄆㄇ 、。「」 ％￥")
 
@@ -54,12 +54,23 @@ class Fonts(unittest.TestCase):
         self.assertEqual(self.plot(code).text, "")
 
     def test_matplotlib_loaded_before_the_runtime_is_mended_too(self):
-        from kernel import bootstrap
-
         with Kernel(runtime=False) as kernel:
             kernel.run("import matplotlib.pyplot")
             kernel.ask(bootstrap())
             self.assertEqual(kernel.run(PLOT % (TITLES[0], "normal")).text, "")
+
+    def test_a_newer_runtime_takes_the_place_of_the_older_in_matplotlib(self):
+        newer = sources()
+        newer["heddle_runtime"] += "# newer\n"
+        code = (
+            "from matplotlib.font_manager import FontManager\n"
+            "search = FontManager._find_fonts_by_props\n"
+            "print(hasattr(search, '__wrapped__'), hasattr(search.__wrapped__, '__wrapped__'))"
+        )
+        with Kernel() as kernel:
+            kernel.run("import matplotlib.pyplot")
+            kernel.ask(bootstrap(newer))
+            self.assertEqual(kernel.run(code).text, "True False\n")
 
     def test_starting_does_not_import_matplotlib_and_is_quick(self):
         with Kernel() as kernel:
