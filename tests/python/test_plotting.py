@@ -1,6 +1,10 @@
 """Figures in a cell: shown once, in place, with every glyph."""
 
+import importlib.util
 import os
+import pathlib
+import shutil
+import tempfile
 import unittest
 
 from kernel import Kernel, bootstrap, sources
@@ -15,9 +19,9 @@ plt.plot([-1, 2], [3, -4]); plt.title(%r, weight=%r)
 
 
 class Fonts(unittest.TestCase):
-    def plot(self, code, runtime=True):
-        env = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "LC_ALL", "LC_CTYPE")}
-        with Kernel(runtime=runtime, env=dict(env, LANG="C.UTF-8")) as kernel:
+    def plot(self, code, runtime=True, **env):
+        base = {k: v for k, v in os.environ.items() if k not in ("MPLBACKEND", "LC_ALL", "LC_CTYPE")}
+        with Kernel(runtime=runtime, env={**base, "LANG": "C.UTF-8", **env}) as kernel:
             cell = kernel.run(code)
         self.assertIsNone(cell.error)
         self.assertEqual(len(cell.images), 1, cell.messages)
@@ -45,6 +49,13 @@ class Fonts(unittest.TestCase):
                 code = "import matplotlib.pyplot as plt\n" + line + PLOT % (TITLES[0], "bold")
                 self.assertEqual(self.plot(code).text, "")
 
+    def test_a_text_with_a_formula_has_the_glyphs(self):
+        for fonts in ("dejavusans", "stix", "cm", "custom"):
+            with self.subTest(fonts):
+                code = "plt.rcParams['mathtext.fontset'] = %r; plt.savefig('a.pdf')" % fonts
+                code = PLOT % (r"斜率 $\frac{速度}{x^2}$ 매출 ひらがな", "normal") + code
+                self.assertEqual(self.plot(code).text, "")
+
     def test_pdf_and_svg_have_the_glyphs_too(self):
         code = PLOT % (TITLES[0] + TITLES[2], "normal") + (
             "plt.savefig('a.pdf'); plt.savefig('a.svg')\n"
@@ -52,6 +63,28 @@ class Fonts(unittest.TestCase):
             "    plt.savefig('b.pdf'); plt.savefig('b.svg')\n"
         )
         self.assertEqual(self.plot(code).text, "")
+
+    def test_a_font_of_the_system_serves_where_the_package_is_missing(self):
+        package = importlib.util.find_spec("noto_cjk_sans_otc").submodule_search_locations[0]
+        with tempfile.TemporaryDirectory() as home:
+            fonts = pathlib.Path(home, ".local", "share", "fonts")
+            fonts.mkdir(parents=True)
+            shutil.copy(pathlib.Path(package, "NotoSansCJK-Regular.ttc"), fonts)
+            code = "import sys; sys.modules['noto_cjk_sans_otc'] = None\n" + PLOT % (TITLES[0], "bold")
+            env = {"HOME": home, "MPLCONFIGDIR": home, "XDG_DATA_HOME": str(fonts.parent)}
+            self.assertEqual(self.plot(code, **env).text, "")
+
+    def test_the_locale_chooses_the_shape_of_the_characters(self):
+        code = PLOT % (TITLES[0], "normal") + (
+            "from matplotlib.font_manager import fontManager as m, FontProperties as F\n"
+            "font = m._find_fonts_by_props(F())[-1]\nprint(getattr(font, 'face_index', 'none'), end='')"
+        )
+        for lang, face in {"C": "2", "ja_JP.UTF-8": "0", "zh_TW.UTF-8": "3"}.items():
+            with self.subTest(lang):
+                cell = self.plot("import matplotlib\n" + code, LANG=lang)
+                if cell.text == "none":
+                    self.skipTest("matplotlib before 3.11 reads only the first face")
+                self.assertEqual(cell.text, face)
 
     def test_matplotlib_loaded_before_the_runtime_is_mended_too(self):
         with Kernel(runtime=False) as kernel:
