@@ -1,0 +1,41 @@
+"""What Heddle needs to know and mend inside a Python kernel.
+
+Heddle sends these modules when a kernel is ready (see ``bootstrap.py``) and
+calls the functions below by ``user_expressions``. Each returns an `Answer`,
+which IPython renders as ``application/json``: nothing is printed, and nothing
+is read out of printed text. A function that fails shows as an ``error`` in
+the reply to its own expression and never in a cell of the user.
+"""
+
+import sys
+
+from .answer import Answer
+
+__version__ = "0.1.0"
+
+
+def start():
+    """Prepare the kernel for the user's cells; calling it again is harmless.
+
+    Answers ``{"version", "python", "executable"}``, all strings.
+    """
+    from . import plotting
+
+    plotting.watch()
+    return Answer(
+        {
+            "version": __version__,
+            "python": sys.version.split()[0],
+            "executable": sys.executable or "",
+        }
+    )
+
+
+def variables():
+    """The user's variables, as `heddle_runtime.namespace` describes them.
+
+    Answers ``{"variables": [...], "omitted": count}``.
+    """
+    from .namespace import describe_namespace
+
+    return Answer(describe_namespace())
