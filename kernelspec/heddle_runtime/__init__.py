@@ -39,3 +39,10 @@ def variables():
     from .namespace import describe_namespace
 
     return Answer(describe_namespace())
+
+
+def last_table():
+    """The last cell's value as a table, as `heddle_runtime.tables` describes it, or null."""
+    from .tables import describe_last
+
+    return Answer(describe_last())

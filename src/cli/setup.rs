@@ -270,6 +270,6 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
             text.push_str(&format!(" Installed, among others: {}.", packages.join(", ")));
         }
     }
-    text.push_str(&format!(" Today is {}.", jiff::Zoned::now().date()));
+    text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));
     text
 }

@@ -309,6 +309,7 @@ impl Cell<'_> {
     /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
     fn late(&mut self, late: Popped<Message>) {
         if let Popped::Item(message) = late
+            && self.executor.kernel.client().caused(&message)
             && let Content::Stream(stream) = message.content
         {
             self.print(stream.name, stream.text);

@@ -37,8 +37,8 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/tables.py"),
     ),
     (
-        "heddle_runtime.variables",
-        include_str!("../../kernelspec/heddle_runtime/variables.py"),
+        "heddle_runtime.namespace",
+        include_str!("../../kernelspec/heddle_runtime/namespace.py"),
     ),
 ];
 

@@ -121,7 +121,7 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
     let mut order = [0];
     loop {
         tokio::select! {
-            _ = child.recv() => if reap(kernel) { break },
+            _ = child.recv() => if reap(kernel).kernel { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -183,21 +183,35 @@ fn start(command: &mut Command) -> std::io::Result<Pid> {
     Ok(Pid::from_raw(command.spawn()?.id() as i32))
 }
 
-/// Reaps whatever has ended and reports the kernel's end; true once it has ended.
-fn reap(kernel: Pid) -> bool {
-    let mut ended = false;
+/// What a look at the ended processes found.
+#[derive(Default)]
+struct Reaped {
+    /// The kernel was among them.
+    kernel: bool,
+    /// No descendant is left.
+    all: bool,
+}
+
+/// Reaps whatever has ended and reports the kernel's end.
+fn reap(kernel: Pid) -> Reaped {
+    let mut reaped = Reaped::default();
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
                 report(&Report::Exited(code));
-                ended = true;
+                reaped.kernel = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
                 report(&Report::Signaled(signal as i32));
-                ended = true;
+                reaped.kernel = true;
             }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
+            Ok(WaitStatus::StillAlive) => return reaped,
+            Err(Errno::EINTR) | Ok(_) => {}
+            // ECHILD: there is nobody to wait for.
+            Err(_) => {
+                reaped.all = true;
+                return reaped;
+            }
         }
     }
 }
@@ -215,12 +229,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in descendants() {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        reap(kernel);
-        let nobody = matches!(
-            waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)),
-            Err(Errno::ECHILD)
-        );
-        if nobody {
+        if reap(kernel).all {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.

@@ -287,6 +287,12 @@ impl Client {
         self.shared.die(reason);
     }
 
+    /// Whether a message was caused by a request of this client.
+    pub fn caused(&self, message: &Message) -> bool {
+        let parent = message.parent_header.as_ref();
+        parent.is_some_and(|parent| parent.session == self.shared.session)
+    }
+
     /// Messages that were dropped because their signature did not verify.
     pub fn unverified(&self) -> u64 {
         self.shared.unverified.load(Ordering::Relaxed)

@@ -116,6 +116,8 @@ impl Choice {
                         .collect(),
                     display_name: "Python 3 (ipykernel)".into(),
                     language: "python".into(),
+                    // Else the debugger's start-up advice is printed into the first cell.
+                    env: [("PYDEVD_DISABLE_FILE_VALIDATION".into(), "1".into())].into(),
                     ..KernelSpec::default()
                 };
                 Ok((spec, PathBuf::new()))
