@@ -125,7 +125,8 @@ impl Agent {
             self.interpreter.said(format!("```python\n{code}\n```"));
             self.interpreter.told(report.clone());
         }
-        self.planner.said(answer.unwrap_or("(This was not answered.)"));
+        self.planner
+            .said(answer.unwrap_or("(This was not answered.)"));
     }
 
     /// Tells both roles something that happened between two requests.

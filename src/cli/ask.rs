@@ -41,8 +41,7 @@ impl Ask {
             return Err(CliError::Usage("the request is empty".into()));
         }
         let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
-        let mut interrupts =
-            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = match &self.session {
             None => Conversation::begin(setup)?,
             Some(text) => {
@@ -60,7 +59,13 @@ impl Ask {
             conversation.rebuild(&mut *sink, &mut interrupts).await?;
         }
         let status = conversation
-            .ask(&self.request, files, &mut *sink, &mut NoInput, &mut interrupts)
+            .ask(
+                &self.request,
+                files,
+                &mut *sink,
+                &mut NoInput,
+                &mut interrupts,
+            )
             .await;
         conversation.close().await;
         Ok(status?.into())
@@ -86,7 +91,9 @@ pub async fn prepare(
     let llm = setup::provider(&loaded.settings)?;
     let env = kernel.env.clone();
     tokio::task::spawn_blocking(move || {
-        let setup = setup::conversation(&loaded, llm, Author::Model, &env)?;
+        let launcher = setup::launcher(&loaded.settings, Author::Model)?;
+        let choice = setup::choose_kernel(&loaded.settings)?;
+        let setup = setup::conversation(&loaded, llm, launcher, choice, &env)?;
         Ok((loaded, setup))
     })
     .await

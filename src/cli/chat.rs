@@ -46,8 +46,7 @@ pub struct Chat {
 impl Chat {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let (loaded, setup) = ask::prepare(global, &self.kernel, &self.model).await?;
-        let interrupts =
-            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let conversation = match &self.session {
             None => Conversation::begin(setup.clone())?,
             Some(text) => {
@@ -121,10 +120,11 @@ impl Talk {
             self.setup.launcher.mode()
         );
         let cells = self.conversation.rebuildable();
-        if cells > 0 && confirmed(format!(
-            "This session ran {cells} cells. Run them again, to have their variables? [y/N] "
-        ))
-        .await
+        if cells > 0
+            && confirmed(format!(
+                "This session ran {cells} cells. Run them again, to have their variables? [y/N] "
+            ))
+            .await
             && let Err(error) = self
                 .conversation
                 .rebuild(&mut *self.sink, &mut self.interrupts)
@@ -151,7 +151,9 @@ impl Talk {
 
     /// Runs a slash command; false to leave.
     async fn command(&mut self, command: &str) -> Result<bool, CliError> {
-        let (name, argument) = command.split_once(char::is_whitespace).unwrap_or((command, ""));
+        let (name, argument) = command
+            .split_once(char::is_whitespace)
+            .unwrap_or((command, ""));
         let argument = argument.trim();
         match name {
             "exit" | "quit" => return Ok(false),
@@ -183,7 +185,10 @@ impl Talk {
                     .iter()
                     .min_by_key(|known| strsim::damerau_levenshtein(known, other));
                 let hint = nearest.map(|known| format!(" Did you mean /{known}?"));
-                eprintln!("There is no command /{other}.{} See /help", hint.unwrap_or_default());
+                eprintln!(
+                    "There is no command /{other}.{} See /help",
+                    hint.unwrap_or_default()
+                );
             }
         }
         Ok(true)
@@ -207,7 +212,10 @@ impl Talk {
         let session = self.conversation.session();
         let rows = [
             ["session".to_owned(), session.id().to_string()],
-            ["folder".to_owned(), session.workspace().folder().display().to_string()],
+            [
+                "folder".to_owned(),
+                session.workspace().folder().display().to_string(),
+            ],
             ["model".to_owned(), self.setup.llm.model().to_owned()],
             ["kernel".to_owned(), self.setup.choice.name().to_owned()],
             ["mode".to_owned(), self.setup.launcher.mode().to_owned()],
@@ -256,9 +264,7 @@ impl Validator for Lines {
 
 impl Prompt {
     fn new() -> Result<Prompt, CliError> {
-        let config = rustyline::Config::builder()
-            .bracketed_paste(true)
-            .build();
+        let config = rustyline::Config::builder().bracketed_paste(true).build();
         let mut editor = Editor::with_config(config)
             .map_err(|error| CliError::Missing(format!("the terminal cannot be used: {error}")))?;
         editor.set_helper(Some(Lines));

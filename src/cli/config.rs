@@ -19,7 +19,10 @@ impl Config {
         let rows: Vec<[String; 3]> = loaded.rows().collect();
         if global.json {
             for [key, value, source] in rows {
-                println!("{}", serde_json::json!({"key": key, "value": value, "source": source}));
+                println!(
+                    "{}",
+                    serde_json::json!({"key": key, "value": value, "source": source})
+                );
             }
             return Ok(Exit::Done);
         }

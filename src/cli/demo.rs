@@ -32,13 +32,13 @@ impl Demo {
         let llm = Arc::new(Replayer::from_str("the demo", REPLIES)?);
         let setup = tokio::task::spawn_blocking(move || {
             // Its code is shipped with Heddle, so it runs as it is.
-            setup::conversation(&loaded, llm, Author::Person, &[])
+            let launcher = setup::launcher(&loaded.settings, Author::Person)?;
+            setup::conversation(&loaded, llm, launcher, setup::managed_kernel()?, &[])
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;
 
-        let mut interrupts =
-            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = Conversation::begin(setup)?;
         let mut sink = renderer(global.json, false);
         conversation.announce(&mut *sink);
@@ -86,13 +86,28 @@ fn farewell(cwd: &std::path::Path, notebook: &std::path::Path, id: &str) {
         eprintln!("  {}", file.display());
     }
     eprintln!("Notebook of this session:\n  {}", notebook.display());
+    let heddle = program();
     eprintln!(
         "
-What happened, again:   heddle session show {id}
-Your own code:          heddle run -c \"1 + 1\"
+What happened, again:   {heddle} session show {id}
+Your own code:          {heddle} run -c \"1 + 1\"
 With a real model, any endpoint that speaks OpenAI's format:
   export LLM_API_KEY=…  LLM_MODEL=…        (a hosted model; LLM_API_BASE where it is not OpenAI's)
   export LLM_API_TYPE=ollama LLM_MODEL=…   (a model on this machine)
-  heddle ask --mode local \"…\" --file data.csv"
+  {heddle} ask --mode local \"…\" --file data.csv"
     );
+}
+
+/// How the person can call this program: by its name where it is installed, else by its path.
+fn program() -> String {
+    let name = "heddle".to_owned();
+    let Ok(program) = std::env::current_exe() else {
+        return name;
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).any(|folder| folder.join("heddle") == program);
+    match installed {
+        true => name,
+        false => program.display().to_string(),
+    }
 }

@@ -30,14 +30,21 @@ impl Kernel {
                     })
                 })
                 .collect();
-            println!("{}", serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)}));
+            println!(
+                "{}",
+                serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)})
+            );
             return Ok(Exit::Done);
         }
         match python {
             Some(python) => println!(
                 "Without --kernel: {}{}",
                 python.executable.display(),
-                if python.managed { " (made by Heddle)" } else { "" }
+                if python.managed {
+                    " (made by Heddle)"
+                } else {
+                    ""
+                }
             ),
             None => println!(
                 "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when it first needs one."
@@ -54,10 +61,18 @@ impl Kernel {
                     Ok(spec) => (spec.display_name, spec.language),
                     Err(problem) => (format!("cannot be used: {problem}"), String::new()),
                 };
-                [kernel.name, display, language, kernel.folder.display().to_string()]
+                [
+                    kernel.name,
+                    display,
+                    language,
+                    kernel.folder.display().to_string(),
+                ]
             })
             .collect();
-        print!("\n{}", table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows));
+        print!(
+            "\n{}",
+            table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows)
+        );
         Ok(Exit::Done)
     }
 }

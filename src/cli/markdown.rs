@@ -44,10 +44,22 @@ impl Markdown {
         self.shown_any = true;
         // A reader that has gone is no error of the answer's.
         let _ = match self.styled {
-            true => write!(out, "{}", skin().term_text(block.trim_end_matches('\n')))
-                .and_then(|()| if block.ends_with("\n\n") { writeln!(out) } else { Ok(()) }),
-            false => writeln!(out, "{}", block.trim_end_matches('\n'))
-                .and_then(|()| if block.ends_with("\n\n") { writeln!(out) } else { Ok(()) }),
+            true => {
+                write!(out, "{}", skin().term_text(block.trim_end_matches('\n'))).and_then(|()| {
+                    if block.ends_with("\n\n") {
+                        writeln!(out)
+                    } else {
+                        Ok(())
+                    }
+                })
+            }
+            false => writeln!(out, "{}", block.trim_end_matches('\n')).and_then(|()| {
+                if block.ends_with("\n\n") {
+                    writeln!(out)
+                } else {
+                    Ok(())
+                }
+            }),
         }
         .and_then(|()| out.flush());
     }

@@ -125,7 +125,9 @@ pub fn main() -> ExitCode {
         .build();
     let outcome = match &runtime {
         Ok(runtime) => runtime.block_on(dispatch(cli)),
-        Err(error) => Err(CliError::Missing(format!("no threads can be started: {error}"))),
+        Err(error) => Err(CliError::Missing(format!(
+            "no threads can be started: {error}"
+        ))),
     };
     if let Ok(runtime) = runtime {
         runtime.shutdown_timeout(FAREWELL);

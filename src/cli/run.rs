@@ -63,8 +63,7 @@ impl Run {
         let timeout = self.timeout()?;
         let cwd = std::env::current_dir()
             .map_err(CliError::io("the working directory cannot be used"))?;
-        let mut interrupts =
-            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let wanted = settings.clone();
         let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
             .await
@@ -104,7 +103,13 @@ impl Run {
         });
         let mut input = Keyboard::new(self.file.as_deref() == Some(Path::new("-")));
         let ran = self
-            .execute(program, &mut executor, &mut *sink, &mut input, &mut interrupts)
+            .execute(
+                program,
+                &mut executor,
+                &mut *sink,
+                &mut input,
+                &mut interrupts,
+            )
             .await;
         executor.shutdown().await;
         let (status, execution_count) = ran?;
@@ -146,8 +151,9 @@ impl Run {
     fn timeout(&self) -> Result<Option<std::time::Duration>, CliError> {
         self.timeout
             .map(|seconds| {
-                std::time::Duration::try_from_secs_f64(seconds)
-                    .map_err(|_| CliError::Usage(format!("--timeout {seconds} is no number of seconds")))
+                std::time::Duration::try_from_secs_f64(seconds).map_err(|_| {
+                    CliError::Usage(format!("--timeout {seconds} is no number of seconds"))
+                })
             })
             .transpose()
     }

@@ -86,11 +86,20 @@ fn list(global: &Global) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     if sessions.is_empty() {
-        println!("No sessions in {} yet. Begin one: heddle chat", root.display());
+        println!(
+            "No sessions in {} yet. Begin one: heddle chat",
+            root.display()
+        );
         return Ok(Exit::Done);
     }
     let rows: Vec<[String; 5]> = sessions.iter().map(row).collect();
-    print!("{}", table(["ID", "REQUESTS", "CELLS", "STATUS", "FIRST REQUEST"], &rows));
+    print!(
+        "{}",
+        table(
+            ["ID", "REQUESTS", "CELLS", "STATUS", "FIRST REQUEST"],
+            &rows
+        )
+    );
     Ok(Exit::Done)
 }
 

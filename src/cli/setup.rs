@@ -19,8 +19,8 @@ use crate::session::conversation::Setup;
 
 /// Reads the settings for a command; warnings go to standard error.
 pub fn load(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
-    let cwd = std::env::current_dir()
-        .map_err(CliError::io("the working directory cannot be used"))?;
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
     let flags = flags
         .iter()
         .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
@@ -54,7 +54,10 @@ pub fn workspace(loaded: &Loaded) -> Result<PathBuf, CliError> {
     etcetera::choose_base_strategy()
         .map(|base| base.data_dir().join("heddle/workspace"))
         .map_err(|_| {
-            CliError::Usage("there is no home folder for sessions. Set HOME, or workspace.workspace_path".into())
+            CliError::Usage(
+                "there is no home folder for sessions. Set HOME, or workspace.workspace_path"
+                    .into(),
+            )
         })
 }
 
@@ -119,6 +122,13 @@ pub fn choose_kernel(settings: &Settings) -> Result<Choice, CliError> {
     Ok(choice?)
 }
 
+/// The kernel with the packages that Heddle pins. Blocking.
+pub fn managed_kernel() -> Result<Choice, CliError> {
+    let bar = Steps::new();
+    let python = python::managed_or_make(&mut |step| bar.show(step));
+    Ok(Choice::Python(python?))
+}
+
 /// Progress on a terminal as a line that changes, else as lines.
 struct Steps(ProgressBar);
 
@@ -134,7 +144,8 @@ impl Steps {
     fn show(&self, step: &str) {
         if std::io::stderr().is_terminal() {
             // It spins from the first step on: most starts have none, and show nothing.
-            self.0.enable_steady_tick(std::time::Duration::from_millis(120));
+            self.0
+                .enable_steady_tick(std::time::Duration::from_millis(120));
             self.0.set_message(step.to_owned());
         } else {
             eprintln!("{step}");
@@ -177,10 +188,16 @@ fn transport(settings: &Settings) -> Transport {
 fn variables(env: &[String]) -> Result<Vec<(String, String)>, CliError> {
     let variable = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) => Err(CliError::Usage(format!("--env {text}: a name is missing before the ="))),
+        Some(_) => Err(CliError::Usage(format!(
+            "--env {text}: a name is missing before the ="
+        ))),
         None => std::env::var(text)
             .map(|value| (text.clone(), value))
-            .map_err(|_| CliError::Usage(format!("--env {text}: that variable is not set here. Use --env {text}=VALUE"))),
+            .map_err(|_| {
+                CliError::Usage(format!(
+                    "--env {text}: that variable is not set here. Use --env {text}=VALUE"
+                ))
+            }),
     };
     env.iter().map(variable).collect()
 }
@@ -225,16 +242,15 @@ pub fn provider(settings: &Settings) -> Result<Arc<dyn Provider>, CliError> {
     })
 }
 
-/// Everything for a conversation. Blocking, where a Python environment must be made.
+/// Everything for a conversation.
 pub fn conversation(
     loaded: &Loaded,
     llm: Arc<dyn Provider>,
-    author: Author,
+    launcher: Arc<dyn Launcher>,
+    choice: Choice,
     env: &[String],
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
-    let launcher = launcher(settings, author)?;
-    let choice = choose_kernel(settings)?;
     Ok(Setup {
         root: workspace(loaded)?,
         llm,
@@ -267,7 +283,10 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
     if let Choice::Python(python) = choice {
         let packages = python::packages(&python.prefix);
         if !packages.is_empty() {
-            text.push_str(&format!(" Installed, among others: {}.", packages.join(", ")));
+            text.push_str(&format!(
+                " Installed, among others: {}.",
+                packages.join(", ")
+            ));
         }
     }
     text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));

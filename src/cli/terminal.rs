@@ -140,14 +140,19 @@ impl Sink for Terminal {
         }
         self.close();
         match event {
+            // An arm for each part that was shown while it came, which must not come twice.
+            Event::Plan { .. } if self.was_streamed(Part::Plan) => {}
+            Event::Answer { .. } if self.was_streamed(Part::Answer) => {}
             Event::Plan {
                 init_plan, plan, ..
             } => {
-                if !self.was_streamed(Part::Plan) {
-                    let plan = if plan.trim().is_empty() { init_plan } else { plan };
-                    self.heading("Plan");
-                    self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
-                }
+                let plan = if plan.trim().is_empty() {
+                    init_plan
+                } else {
+                    plan
+                };
+                self.heading("Plan");
+                self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
             }
             Event::Code { code, attempt, .. } => {
                 let streamed = self.was_streamed(Part::Code);
@@ -184,7 +189,10 @@ impl Sink for Terminal {
                 KernelState::Rebuilt => self.say(DIM, &format!("Variables are rebuilt: {reason}.")),
                 KernelState::Lost => self.say(
                     WARNING,
-                    &format!("The kernel's variables are lost: {}. Files are kept.", safe(&reason)),
+                    &format!(
+                        "The kernel's variables are lost: {}. Files are kept.",
+                        safe(&reason)
+                    ),
                 ),
             },
             Event::Notice { level, message } => {
@@ -197,10 +205,8 @@ impl Sink for Terminal {
                 self.say(style, &format!("{title}{}", safe(&message)));
             }
             Event::Answer { message } => {
-                if !self.was_streamed(Part::Answer) {
-                    self.answer.push(&safe(&message));
-                    self.answer.finish();
-                }
+                self.answer.push(&safe(&message));
+                self.answer.finish();
             }
             _ => {}
         }
@@ -219,9 +225,7 @@ impl Sink for Outputs {
             Event::Stream { name, text } if name == "stderr" => {
                 err.write_all(text.as_bytes()).and_then(|()| err.flush())
             }
-            Event::Stream { text, .. } => {
-                out.write_all(text.as_bytes()).and_then(|()| out.flush())
-            }
+            Event::Stream { text, .. } => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
             Event::Display { data, update, .. } if !update => show(&mut out, &data),
             Event::Result { data, .. } => show(&mut out, &data),
             Event::Error {
@@ -262,9 +266,9 @@ fn shown(data: &MimeBundle) -> Option<String> {
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = rest.find(|character: char| {
-        character.is_control() && !matches!(character, '\n' | '\t')
-    }) {
+    while let Some(at) =
+        rest.find(|character: char| character.is_control() && !matches!(character, '\n' | '\t'))
+    {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
         if let Some(colour) = colour_at(rest) {

@@ -70,7 +70,9 @@ impl Report {
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let mut args = args;
     let (Some(folder), Some(program)) = (args.next(), args.next()) else {
-        eprintln!("heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program");
+        eprintln!(
+            "heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program"
+        );
         return 2;
     };
     let mut command = Command::new(program);
@@ -82,7 +84,9 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     match runtime {
         Ok(runtime) => runtime.block_on(supervise(command, &PathBuf::from(folder))),
         Err(error) => {
-            report(&Report::Failed(format!("the supervisor cannot run: {error}")));
+            report(&Report::Failed(format!(
+                "the supervisor cannot run: {error}"
+            )));
             1
         }
     }

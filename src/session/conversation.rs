@@ -237,8 +237,10 @@ impl Conversation {
         self.rebuildable.clear();
         self.agent
             .inform("The User restarted the kernel: all variables are lost, files are kept.");
-        Both::new(&mut self.session, sink)
-            .emit(kernel_event(KernelState::Lost, "it was restarted on request"));
+        Both::new(&mut self.session, sink).emit(kernel_event(
+            KernelState::Lost,
+            "it was restarted on request",
+        ));
         Ok(())
     }
 
@@ -330,8 +332,9 @@ impl Workbench for Bench {
             if let Seat::Starting(start) = &mut self.seat {
                 let started = start.await;
                 self.seat = Seat::Empty;
-                let executor = started
-                    .map_err(|error| KernelError::Launch(format!("its start was cut off: {error}")))??;
+                let executor = started.map_err(|error| {
+                    KernelError::Launch(format!("its start was cut off: {error}"))
+                })??;
                 self.seat = Seat::Ready(Box::new(executor));
             }
             match &mut self.seat {
