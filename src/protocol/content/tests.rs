@@ -195,7 +195,7 @@ fn nesting_hidden_in_strings_is_not_followed() {
         let nested = format!("{}{hidden}{}", "[".repeat(120), "]".repeat(120));
         hidden = json!({"$serde_json::private::RawValue": nested}).to_string();
     }
-    let escaped = hidden.replacen("$serde", "\\u0024serde", 1);
+    let escaped = r#"{"\u0024serde_json::private::Raw\u0056alue": "[1]"}"#.to_owned();
     let not_json = hidden.replacen("{", "{\"x\": NaN,", 1);
     for hidden in [hidden, escaped, not_json] {
         let raw = Bytes::from(format!(r#"{{"data": {{"a": {hidden}}}}}"#));
