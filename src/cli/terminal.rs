@@ -268,8 +268,9 @@ impl Outputs {
 
 impl Sink for Outputs {
     fn emit(&mut self, event: Event) {
-        if self.output.is_abandoned() && !matches!(event, Event::Executed { .. }) {
-            return self.output.write(|| Ok(()));
+        self.output.follow(&event);
+        if self.output.is_abandoned() {
+            return;
         }
         let mut err = anstream::stderr().lock();
         // Who closes standard error wants no errors.
@@ -280,7 +281,6 @@ impl Sink for Outputs {
             Event::Stream { text, .. } => return self.print(&text),
             Event::Display { data, update, .. } if !update => return self.show(&data),
             Event::Result { data, .. } => return self.show(&data),
-            Event::Executed { .. } => return self.output.end_cell(),
             Event::Error {
                 ename,
                 evalue,

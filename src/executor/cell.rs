@@ -85,8 +85,8 @@ pub(super) async fn run(
     );
     loop {
         let next = tokio::select! {
+            // In this order: output without end must not keep a person from ending it.
             biased;
-            next = exchange.next() => next,
             () = interrupts.pressed() => {
                 interruptions += 1;
                 cell.interrupt(interruptions, &mut alarm);
@@ -100,6 +100,7 @@ pub(super) async fn run(
                 cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
+            next = exchange.next() => next,
             Some(late) = client.unclaimed() => {
                 cell.late(late);
                 continue;
