@@ -30,6 +30,8 @@ struct Cell<'a> {
     stderr: Clip,
     values: Vec<String>,
     table: bool,
+    /// The error as the reply has it, which may come before the output that says the same.
+    replied: Option<(String, String, Vec<String>)>,
     outcome: Outcome,
 }
 
@@ -52,6 +54,7 @@ pub(super) async fn run(
         stderr: text("stderr"),
         values: Vec::new(),
         table: false,
+        replied: None,
         outcome: Outcome {
             status: Status::Ok,
             execution_count: None,
@@ -121,6 +124,12 @@ pub(super) async fn run(
         }
     }
     drop(exchange);
+    if let Some((ename, evalue, traceback)) = cell.replied.take()
+        && cell.outcome.raised.is_none()
+    {
+        // Some kernels report an error in the reply alone.
+        cell.raised(ename, evalue, traceback);
+    }
     if interruptions > 0 && cell.outcome.status == Status::Error {
         cell.outcome.status = Status::Interrupted;
     }
@@ -303,11 +312,10 @@ impl Cell<'_> {
         self.outcome.execution_count = reply.execution_count.or(self.outcome.execution_count);
         match reply.status {
             ReplyStatus::Ok => {}
-            // Some kernels report an error here alone.
-            ReplyStatus::Error if self.outcome.raised.is_none() => {
-                self.raised(reply.ename, reply.evalue, reply.traceback);
+            ReplyStatus::Error => {
+                self.outcome.status = Status::Error;
+                self.replied = Some((reply.ename, reply.evalue, reply.traceback));
             }
-            ReplyStatus::Error => self.outcome.status = Status::Error,
             ReplyStatus::Aborted => self.raised(
                 "Aborted".into(),
                 "the cell did not run, because one before it failed".into(),
