@@ -78,7 +78,7 @@ async fn with(answers: Vec<Answer>) -> (ModelServer, World) {
 
 /// That a request went well, and left nothing running.
 fn assert_done(world: &World, ended: &Ended) {
-    assert_eq!(ended.code(), Some(0), "{ended:#?}");
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(ended.events.last().unwrap()["event"], "done");
     assert_eq!(ended.one("done")["status"], "ok");
     assert_eq!(world.processes(), [0; 0]);
@@ -102,7 +102,7 @@ async fn a_figure_travels_from_the_kernel_into_the_answer() {
         [
             "session", "user", "plan", "kernel", "code", "stream", "executed", "answer", "done"
         ],
-        "{ended:#?}"
+        "{ended:?}"
     );
     assert_eq!(ended.one("executed")["status"], "ok");
     assert_eq!(ended.one("kernel")["state"], "fresh");
@@ -175,7 +175,7 @@ plt.show()";
     assert!(requests[2].last().contains(".png (image/png)"));
 
     let exported = world.run(&["session", "export", "-o", "会话.ipynb"]).await;
-    assert_eq!(exported.code(), Some(0), "{exported:#?}");
+    assert_eq!(exported.code(), Some(0), "{exported:?}");
     let notebook = std::fs::read_to_string(world.desk().join("会话.ipynb")).unwrap();
     for text in [world.log(), notebook] {
         for part in [
@@ -250,7 +250,7 @@ async fn code_that_never_works_is_tried_as_often_as_set_and_told_to_the_planner(
     .await;
     let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 2);
     let ended = world.ask(&["Divide"]).await;
-    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
     assert_eq!(ended.answer(), "It cannot be done.");
     assert_eq!(ended.one("done")["status"], "error");
     assert_eq!(ended.of("code").len(), 3);
@@ -297,7 +297,7 @@ async fn a_model_that_never_finds_the_form_is_asked_a_few_times_and_quoted() {
     let (server, world) = with(vec![Answer::text(prose); 50]).await;
     let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 2);
     let ended = world.ask(&["Sum"]).await;
-    assert_eq!(ended.code(), Some(1), "{ended:#?}");
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
     assert!(ended.answer().contains("did not reply in the form"));
     assert!(ended.answer().contains(prose));
     assert_eq!(server.requests().len(), 3);
@@ -330,9 +330,300 @@ async fn rounds_end_at_their_limit_with_an_answer() {
         let (server, world) = with(endless(last)).await;
         let world = world.with("HEDDLE_SESSION_MAX_INTERNAL_CHAT_ROUND_NUM", 2);
         let ended = world.ask(&["Count"]).await;
-        assert_eq!(ended.code(), Some(exit), "{ended:#?}");
+        assert_eq!(ended.code(), Some(exit), "{ended:?}");
         assert!(ended.answer().contains(text), "{}", ended.answer());
         assert_eq!(ended.of("executed").len(), 2);
         assert!(server.requests()[2].last().contains("no more runs left"));
+    }
+}
+
+/// A model's endpoint that fails, with a record being kept; the world has no secret left in it afterwards.
+async fn faulty(url: &str, settings: &[(&str, &str)]) -> (World, Ended) {
+    let mut world = World::new(url);
+    for (name, value) in settings {
+        world = world.with(name, value);
+    }
+    let ended = world.ask(&["Hello", "--record", "record.jsonl"]).await;
+    assert_eq!(ended.events.last().unwrap()["event"], "done", "{ended:?}");
+    assert!(!ended.text().contains("SECRET"), "{}", ended.text());
+    assert_eq!(
+        world.files_with("SECRET"),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+    assert_eq!(world.processes(), [0; 0]);
+    (world, ended)
+}
+
+/// The one message that says what is wrong.
+fn complaint(ended: &Ended) -> &str {
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
+    assert_eq!(ended.one("done")["status"], "error");
+    let errors: Vec<&Value> = ended
+        .of("notice")
+        .into_iter()
+        .filter(|notice| notice["level"] == "error")
+        .collect();
+    assert_eq!(errors.len(), 1, "{ended:?}");
+    let message = errors[0]["message"].as_str().unwrap();
+    assert!(!ended.stderr.contains(message), "said twice: {ended:?}");
+    message
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_good_ends_the_request_with_one_message() {
+    let leak = format!("Incorrect API key provided: {KEY}");
+    let huge = Answer::pieces(&vec!["x".repeat(64 << 10); 32]);
+    let hour = Answer::error(429, "slow down").header("retry-after", "3600");
+    for (fault, calls, parts) in [
+        (
+            Answer::error(401, &leak),
+            1,
+            ["refuses the key", "LLM_API_KEY"],
+        ),
+        (
+            Answer::error(404, "no such model"),
+            1,
+            ["model `mock`", "llm.model"],
+        ),
+        (hour, 1, ["try again in 3600 s", "slow down"]),
+        (Answer::html(), 1, ["a web page", "llm.api_base"]),
+        (
+            Answer::empty(),
+            1,
+            ["answered with nothing", "llm.api_base"],
+        ),
+        (
+            Answer::silence(),
+            1,
+            ["sent nothing for 1 s", "llm.idle_timeout"],
+        ),
+        (Answer::error(500, "oops"), 2, ["status 500", "oops"]),
+        (
+            Answer::cut_after("{\"plan\": \"1."),
+            2,
+            ["broke off", "try again"],
+        ),
+        (Answer::hang_up(), 2, ["broke off", "try again"]),
+        (huge, 1, ["more than 1048576 bytes", "llm.max_tokens"]),
+    ] {
+        let server = ModelServer::start(vec![fault.clone(); 10]).await;
+        let (_world, ended) = faulty(server.url(), &[("LLM_IDLE_TIMEOUT", "1")]).await;
+        let message = complaint(&ended);
+        for part in parts {
+            assert!(message.contains(part), "no {part:?} in {message:?}");
+        }
+        assert_eq!(server.requests().len(), calls, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_named() {
+    let url = ModelServer::closed_url().await;
+    let host = url.strip_prefix("http://").unwrap().strip_suffix("/v1");
+    let (world, ended) = faulty(&url, &[]).await;
+    let message = complaint(&ended);
+    assert!(message.contains(host.unwrap()), "{message}");
+    assert!(message.contains("cannot connect"), "{message}");
+
+    let plain = world.run(&["ask", "--mode", "local", "Hello"]).await;
+    assert_eq!(plain.code(), Some(3), "{plain:?}");
+    assert_eq!(plain.stdout, "");
+    let told = plain.stderr.matches("error: cannot connect").count();
+    assert_eq!(told, 1, "{}", plain.stderr);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_recovers_is_asked_again() {
+    let busy = Answer::error(429, "slow down").header("retry-after", "1");
+    for fault in [
+        busy,
+        Answer::error(500, "oops"),
+        Answer::cut_after(r#"{"send_to": "User", "message": "Half an an"#),
+        Answer::hang_up(),
+    ] {
+        let server = ModelServer::start(vec![fault, answer("Whole.")]).await;
+        let (_world, ended) = faulty(server.url(), &[]).await;
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.answer(), "Whole.");
+        assert_eq!(server.requests().len(), 2);
+        assert!(ended.text().contains("Try 1 of 1"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_a_megabyte_is_an_answer() {
+    let long = "长".repeat(300_000);
+    let reply = planner(json!({"send_to": "User", "stop": "Completed", "message": long}));
+    let characters: Vec<char> = reply.chars().collect();
+    let pieces: Vec<String> = characters
+        .chunks(20_000)
+        .map(|piece| piece.iter().collect())
+        .collect();
+    let (_server, world) = with(vec![Answer::pieces(&pieces)]).await;
+    let ended = world.ask(&["Tell me everything"]).await;
+    assert_done(&world, &ended);
+    assert_eq!(ended.answer(), long);
+}
+
+#[tokio::test]
+async fn a_kernel_killed_in_a_cell_is_told_to_model_and_person() {
+    let (server, world) = with(vec![
+        task("Compute."),
+        code("x = 41\nprint('before', flush=True)\nimport os, signal\nos.kill(os.getpid(), 9)"),
+        code("print('x' in globals())"),
+        answer_with_figure("still there: "),
+    ])
+    .await;
+    let ended = world.ask(&["Compute"]).await;
+    assert_done(&world, &ended);
+    assert_eq!(ended.answer(), "still there: False");
+    let error = ended.one("error");
+    assert!(
+        error["evalue"].as_str().unwrap().contains("signal 9"),
+        "{error}"
+    );
+    let states: Vec<&Value> = ended
+        .of("kernel")
+        .iter()
+        .map(|event| &event["state"])
+        .collect();
+    assert_eq!(states, ["fresh", "lost"]);
+    let told = server.requests()[2].last().to_owned();
+    for part in ["signal 9", "variables and imports are lost", "before"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kernel_that_dies_between_cells_is_told_to_model_and_person() {
+    let suicide = "\
+import os, threading
+x = 41
+threading.Timer(0.2, os.kill, (os.getpid(), 9)).start()
+print(os.getpid())";
+    let when_dead = Answer::made_of(|request| {
+        let process = std::path::PathBuf::from("/proc").join(printed(request));
+        let deadline = std::time::Instant::now() + support::world::PATIENCE;
+        while process.exists() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        short("print('x' in globals())")
+    });
+    let (server, world) = with(vec![short(suicide), when_dead, answer_with_figure("")]).await;
+    let ended = world.ask(&["Compute"]).await;
+    assert_done(&world, &ended);
+    assert_eq!(ended.answer(), "False");
+    let states: Vec<&Value> = ended
+        .of("kernel")
+        .iter()
+        .map(|event| &event["state"])
+        .collect();
+    assert_eq!(states, ["fresh", "lost"], "{ended:?}");
+    let told = server.requests()[2].last().to_owned();
+    for part in ["signal 9", "variables and imports are lost"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cell_that_prints_200_mib_costs_neither_memory_nor_log_nor_model() {
+    // In portions, and one at once.
+    let flood = "\
+import sys
+part = ('x' * 1023 + '\\n') * 1024
+for _ in range(168):
+    sys.stdout.write(part)
+    sys.stdout.flush()
+sys.stdout.write(part * 32)
+print('the end')";
+    let (server, world) = with(vec![short(flood), Answer::silence()]).await;
+    let running = world.start_ask(&["Print a lot"]);
+    let status = format!("/proc/{}/status", running.pid());
+    let end = tokio::spawn(running.end());
+    // The second request to the model says that the cell is over.
+    eventually(support::world::PATIENCE, "the end of the cell", || {
+        server.requests().len() == 2
+    })
+    .await;
+    let status = std::fs::read_to_string(status).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    println!("peak memory: {} MiB", kib >> 10);
+    assert!(kib < 400 << 10, "{kib} KiB");
+    let told = server.requests()[1].last().to_owned();
+    assert!(told.contains("the end"), "{told}");
+    assert!(told.chars().count() < 8000, "{}", told.len());
+    let whole = told
+        .split("the first 64 MiB are in ")
+        .nth(1)
+        .expect("a pointer");
+    let whole = whole.split(" …]").next().unwrap();
+    let bytes = std::fs::metadata(world.session().join("cwd").join(whole))
+        .unwrap()
+        .len();
+    assert_eq!(bytes, 64 << 20);
+    assert!(world.log().len() < 5 << 20, "{}", world.log().len());
+    drop(server);
+    within(support::world::PATIENCE, "the end", end)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_cell_that_takes_too_long_is_interrupted_and_what_it_printed_is_told() {
+    let (server, world) = with(vec![
+        task("Wait."),
+        code("import time\nprint('before', flush=True)\ntime.sleep(600)"),
+        code("print('shorter')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
+    let ended = world.ask(&["Wait"]).await;
+    assert_done(&world, &ended);
+    assert_eq!(ended.answer(), "shorter");
+    assert_eq!(ended.of("kernel").len(), 1, "the kernel is kept");
+    let told = server.requests()[2].last().to_owned();
+    for part in [
+        "longer than a cell may",
+        "Printed:\nbefore",
+        "KeyboardInterrupt",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_cell_that_swallows_interrupts_ends_with_its_kernel() {
+    let stubborn = "\
+import time
+while True:
+    try:
+        time.sleep(1)
+    except KeyboardInterrupt:
+        print('no', flush=True)";
+    let (server, world) = with(vec![
+        task("Wait."),
+        code(stubborn),
+        code("print('on it goes')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
+    let ended = world.ask(&["Wait"]).await;
+    assert_done(&world, &ended);
+    assert_eq!(ended.answer(), "on it goes");
+    let told = server.requests()[2].last().to_owned();
+    for part in [
+        "longer than a cell may",
+        "variables and imports are lost",
+        "no\nno",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told}");
     }
 }

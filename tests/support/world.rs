@@ -1,5 +1,6 @@
 //! The heddle binary as a process, in a world of its own: home, workspace, settings.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::OnceLock;
@@ -310,7 +311,6 @@ impl Running {
 }
 
 /// What came of a `heddle`.
-#[derive(Debug)]
 pub struct Ended {
     pub status: ExitStatus,
     pub events: Vec<Value>,
@@ -319,6 +319,17 @@ pub struct Ended {
     pub stderr: String,
     /// Bytes of the events of printed text, those included that were not kept.
     pub printed: usize,
+}
+
+/// Without what only comes for the eye: it is what a failing test shows.
+impl fmt::Debug for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.status)?;
+        for event in self.events.iter().filter(|event| event["event"] != "delta") {
+            writeln!(f, "  {event}")?;
+        }
+        writeln!(f, "stdout: {}\nstderr: {}", self.stdout, self.stderr)
+    }
 }
 
 impl Ended {
@@ -336,7 +347,7 @@ impl Ended {
     pub fn one(&self, kind: &str) -> &Value {
         match self.of(kind)[..] {
             [event] => event,
-            _ => panic!("not one {kind}: {self:#?}"),
+            _ => panic!("not one {kind}: {self:?}"),
         }
     }
 
