@@ -2,6 +2,7 @@
 
 mod support;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::model_server::{Answer, ModelServer, Request};
 use support::world::{Ended, KEY, World, eventually, within};
@@ -77,11 +78,11 @@ async fn with(answers: Vec<Answer>) -> (ModelServer, World) {
 }
 
 /// That a request went well, and left nothing running.
-fn assert_done(world: &World, ended: &Ended) {
+async fn assert_done(world: &World, ended: &Ended) {
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(ended.events.last().unwrap()["event"], "done");
     assert_eq!(ended.one("done")["status"], "ok");
-    assert_eq!(world.processes(), [0; 0]);
+    world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -95,7 +96,7 @@ async fn a_figure_travels_from_the_kernel_into_the_answer() {
     let ended = world
         .ask(&["What is the sum of the numbers from 1 to 100?"])
         .await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "The sum is 5050");
     assert_eq!(
         ended.kinds(),
@@ -124,7 +125,7 @@ async fn each_request_of_a_role_begins_with_the_whole_of_its_last_one() {
         answer("Done."),
     ])
     .await;
-    assert_done(&world, &world.ask(&["Two steps"]).await);
+    assert_done(&world, &world.ask(&["Two steps"]).await).await;
     let requests = server.requests();
     let (planner, interpreter): (Vec<_>, Vec<_>) = requests.iter().partition(|r| is_planner(r));
     assert_eq!((planner.len(), interpreter.len()), (3, 2));
@@ -162,7 +163,7 @@ plt.show()";
     let ended = world
         .ask(&["画出销售趋势", "--file", table.to_str().unwrap()])
         .await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "销售额合计：3530");
     assert_eq!(ended.one("user")["files"], json!(["销售数据.csv"]));
     assert!(!ended.text().contains("missing from"), "{}", ended.text());
@@ -194,7 +195,7 @@ plt.show()";
 async fn an_answer_without_code_costs_one_call() {
     let (server, world) = with(vec![answer("Paris.")]).await;
     let ended = world.ask(&["What is the capital of France?"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.kinds(), ["session", "user", "answer", "done"]);
     assert_eq!(server.requests().len(), 1);
 }
@@ -203,7 +204,7 @@ async fn an_answer_without_code_costs_one_call() {
 async fn code_of_the_planner_costs_two_calls() {
     let (server, world) = with(vec![short("print(6 * 7)"), answer_with_figure("It is ")]).await;
     let ended = world.ask(&["What is 6 times 7?"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "It is 42");
     assert_eq!(ended.one("code")["code"], "print(6 * 7)");
     assert!(server.requests().iter().all(is_planner));
@@ -221,7 +222,7 @@ async fn code_that_fails_is_mended_with_its_error_in_view() {
     ])
     .await;
     let ended = world.ask(&["Divide"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "mended");
     let attempts: Vec<&Value> = ended
         .of("code")
@@ -260,7 +261,7 @@ async fn code_that_never_works_is_tried_as_often_as_set_and_told_to_the_planner(
         last.ends_with("ZeroDivisionError: division by zero"),
         "{last}"
     );
-    assert_eq!(world.processes(), [0; 0]);
+    world.is_quiet().await;
 }
 
 #[tokio::test]
@@ -279,7 +280,7 @@ async fn replies_are_read_through_what_models_put_around_them() {
     ] {
         let (server, world) = with(vec![Answer::text(&text), answer("Yes.")]).await;
         let ended = world.ask(&["Is it so?"]).await;
-        assert_done(&world, &ended);
+        assert_done(&world, &ended).await;
         assert_eq!(ended.answer(), "Yes.", "{text}");
         let requests = server.requests();
         assert_eq!(requests.len(), calls, "{text}");
@@ -315,7 +316,7 @@ async fn code_in_the_json_form_of_taskweaver_runs() {
     ])
     .await;
     let ended = world.ask(&["Print"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "一");
     assert_eq!(ended.one("code")["thought"], "Print it.");
 }
@@ -350,7 +351,7 @@ async fn faulty(url: &str, settings: &[(&str, &str)]) -> (World, Ended) {
         world.files_with("SECRET"),
         [""; 0].map(std::path::PathBuf::from)
     );
-    assert_eq!(world.processes(), [0; 0]);
+    world.is_quiet().await;
     (world, ended)
 }
 
@@ -461,7 +462,7 @@ async fn an_answer_of_a_megabyte_is_an_answer() {
         .collect();
     let (_server, world) = with(vec![Answer::pieces(&pieces)]).await;
     let ended = world.ask(&["Tell me everything"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), long);
 }
 
@@ -475,7 +476,7 @@ async fn a_kernel_killed_in_a_cell_is_told_to_model_and_person() {
     ])
     .await;
     let ended = world.ask(&["Compute"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "still there: False");
     let error = ended.one("error");
     assert!(
@@ -511,7 +512,7 @@ print(os.getpid())";
     });
     let (server, world) = with(vec![short(suicide), when_dead, answer_with_figure("")]).await;
     let ended = world.ask(&["Compute"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "False");
     let states: Vec<&Value> = ended
         .of("kernel")
@@ -585,7 +586,7 @@ async fn a_cell_that_takes_too_long_is_interrupted_and_what_it_printed_is_told()
     .await;
     let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
     let ended = world.ask(&["Wait"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "shorter");
     assert_eq!(ended.of("kernel").len(), 1, "the kernel is kept");
     let told = server.requests()[2].last().to_owned();
@@ -616,7 +617,7 @@ while True:
     .await;
     let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
     let ended = world.ask(&["Wait"]).await;
-    assert_done(&world, &ended);
+    assert_done(&world, &ended).await;
     assert_eq!(ended.answer(), "on it goes");
     let told = server.requests()[2].last().to_owned();
     for part in [
@@ -625,5 +626,277 @@ while True:
         "no\nno",
     ] {
         assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+/// A cell that says when it runs, and then takes its time.
+const LONG: &str = "import time\nprint('started', flush=True)\ntime.sleep(600)";
+
+async fn assert_interrupted(world: &World, ended: &Ended) {
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
+    assert_eq!(ended.events.last().unwrap()["event"], "done");
+    assert_eq!(ended.one("done")["status"], "interrupted");
+    assert!(
+        world
+            .log()
+            .contains(r#""event":"done","status":"interrupted""#)
+    );
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_cell_and_leaves_nothing_running() {
+    let (server, world) = with(vec![task("Wait."), code(LONG)]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("stream", "started").await;
+    running.signal(Signal::SIGINT);
+    let ended = running.end().await;
+    assert_interrupted(&world, &ended).await;
+    assert_eq!(ended.one("executed")["status"], "interrupted");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_model() {
+    let (server, world) = with(vec![Answer::stall_after("{\"plan\": \"1.")]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("delta", "1.").await;
+    running.signal(Signal::SIGINT);
+    assert_interrupted(&world, &running.end().await).await;
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_kernel() {
+    let (_server, world) = with(vec![short("1"), answer("Never.")]).await;
+    let spec = json!({
+        "argv": ["sleep", "600", "{connection_file}"], "display_name": "Slow", "language": "python",
+    });
+    world.file("jupyter/kernels/slow/kernel.json", &spec.to_string());
+    let path = world.desk().join("jupyter");
+    let world = world.with("JUPYTER_PATH", path.display());
+    let mut running = world.start_ask(&["Wait", "--kernel", "slow"]);
+    running.until("usage", "").await;
+    running.signal(Signal::SIGINT);
+    let ended = running.end().await;
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
+    assert_eq!(ended.one("done")["status"], "interrupted");
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_heddle_killed_by_signal_9_leaves_nothing_running() {
+    let children =
+        format!("import subprocess\nsubprocess.Popen(['setsid', 'sleep', '600'])\n{LONG}");
+    let (_server, world) = with(vec![task("Wait."), code(&children)]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("stream", "started").await;
+    assert!(world.processes().len() >= 3, "supervisor, kernel, sleep");
+    running.signal(Signal::SIGKILL);
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_in_use_is_refused_with_the_pid_of_its_user() {
+    let (_server, world) = with(vec![task("Wait."), code(LONG)]).await;
+    let mut first = world.start_ask(&["Wait"]);
+    first.until("stream", "started").await;
+    let second = world.ask(&["And me?", "--session", "last"]).await;
+    assert_eq!(second.code(), Some(2), "{second:?}");
+    assert_eq!(second.events, [Value::Null; 0]);
+    let holder = format!("in use by process {}", first.pid());
+    assert!(second.stderr.contains(&holder), "{}", second.stderr);
+    first.signal(Signal::SIGINT);
+    assert_interrupted(&world, &first.end().await).await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_in_a_new_kernel_and_says_so() {
+    let (server, world) = with(vec![
+        short("x = 41"),
+        answer("Kept."),
+        short("print('x' in globals())"),
+        answer_with_figure("still there: "),
+    ])
+    .await;
+    assert_done(&world, &world.ask(&["Keep 41"]).await).await;
+    let ended = world.ask(&["Is it there?", "--session", "last"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "still there: False");
+    assert_eq!(ended.one("kernel")["state"], "lost");
+    let told = server.requests()[2].last().to_owned();
+    assert!(told.contains("earlier variables are lost"), "{told}");
+    let before = server.requests()[2].messages()[1].1.to_owned();
+    assert!(before.contains("Keep 41"), "{before}");
+    assert_eq!(world.log().matches(r#""event":"user""#).count(), 2);
+}
+
+#[tokio::test]
+async fn a_session_is_rebuilt_on_request_and_its_cells_are_logged_once() {
+    let (server, world) = with(vec![
+        short("x = 41"),
+        answer("Kept."),
+        short("print(x + 1)"),
+        answer_with_figure("one more: "),
+    ])
+    .await;
+    assert_done(&world, &world.ask(&["Keep 41"]).await).await;
+    let ended = world
+        .ask(&["One more", "--session", "last", "--rebuild"])
+        .await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "one more: 42");
+    assert_eq!(ended.one("kernel")["state"], "rebuilt");
+    let told = server.requests()[2].last().to_owned();
+    assert!(told.contains("1 cells were run again"), "{told}");
+    assert_eq!(world.log().matches(r#""event":"code""#).count(), 2);
+    assert_eq!(world.log().matches(r#""event":"executed""#).count(), 2);
+}
+
+#[tokio::test]
+async fn a_log_with_a_torn_last_line_is_gone_on_with() {
+    let (_server, world) = with(vec![answer("One."), answer("Two.")]).await;
+    assert_done(&world, &world.ask(&["One"]).await).await;
+    let log = world.session().join("events.jsonl");
+    let whole = world.log();
+    std::fs::write(
+        &log,
+        format!("{whole}{{\"ts\":\"2026-01-01T00:00:00Z\",\"event\":\"str"),
+    )
+    .unwrap();
+    let ended = world.ask(&["Two", "--session", "last"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "Two.");
+    let notice = ended.one("notice")["message"].as_str().unwrap();
+    assert!(notice.contains("written only in part"), "{notice}");
+    assert!(world.log().starts_with(&whole));
+    for line in world.log().lines() {
+        serde_json::from_str::<Value>(line).expect(line);
+    }
+}
+
+#[tokio::test]
+async fn the_key_reaches_neither_kernel_nor_workspace() {
+    let spy = "\
+import os
+print(sorted(name for name, value in os.environ.items() if 'SEC' + 'RET' in value or 'LLM' in name))";
+    let (_server, world) = with(vec![short(spy), answer_with_figure("")]).await;
+    let ended = world.ask(&["Spy"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "[]");
+    assert_eq!(
+        world.files_with("SECRET"),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+}
+
+#[tokio::test]
+async fn a_models_code_runs_unprotected_only_by_name() {
+    let (server, world) = with(vec![answer("Hello."); 3]).await;
+    for (args, says) in [
+        (
+            &["ask", "Hello", "--mode", "container"][..],
+            "container mode is not in this version",
+        ),
+        (
+            &["ask", "Hello", "--mode", "sandbox"],
+            "sandbox mode is not in this version",
+        ),
+        (&["ask", "Hello"], "with your permissions"),
+    ] {
+        let ended = world.run(args).await;
+        assert_eq!(ended.code(), Some(3), "{ended:?}");
+        assert!(ended.stderr.contains(says), "{}", ended.stderr);
+        assert!(ended.stderr.contains("--mode local"), "{}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+    }
+    assert_eq!(server.requests().len(), 0);
+
+    world.file(
+        "heddle.toml",
+        "[execution_service]\nkernel_mode = \"local\"\n",
+    );
+    let project = world.desk();
+    let ended = world
+        .run(&["ask", "Hello", "-p", project.to_str().unwrap()])
+        .await;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.trim(), "Hello.");
+    assert_eq!(ended.stderr.trim().lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("Local mode:"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_workspace_that_cannot_be_made_is_named() {
+    let (_server, world) = with(vec![answer("Hello.")]).await;
+    let file = world.file("file", "");
+    let world = world.with(
+        "HEDDLE_WORKSPACE_WORKSPACE_PATH",
+        file.join("workspace").display(),
+    );
+    let ended = world.ask(&["Hello"]).await;
+    assert_eq!(ended.code(), Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("desk/file/workspace"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("Choose a workspace"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        ended.stderr.matches("error:").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_workspace_that_fills_up_costs_the_log_and_not_the_answer() {
+    let fill = "print('x' * 500_000)";
+    let (_server, world) = with(vec![short(fill), answer("Done.")]).await;
+    let workspace = world.path("workspace");
+    std::fs::create_dir(&workspace).unwrap();
+    let Some(_mounted) = Mounted::small(&workspace) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    let ended = world.ask(&["Fill"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.answer(), "Done.");
+    assert!(
+        ended.stderr.contains("cannot write the session log"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("Free some space"), "{}", ended.stderr);
+    world.is_quiet().await;
+}
+
+/// A filesystem of 256 KiB; gone when dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// Only root can mount.
+    fn small(folder: &std::path::Path) -> Option<Mounted> {
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(folder);
+        let done = mount.stderr(std::process::Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+            .then(|| Mounted(folder.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
     }
 }

@@ -201,6 +201,12 @@ impl World {
             .collect()
     }
 
+    /// Waits for the end of all of them. It comes within moments of the end of heddle, however that ends.
+    pub async fn is_quiet(&self) {
+        let quiet = || self.processes().is_empty();
+        eventually(Duration::from_secs(2), "the end of all kernels", quiet).await;
+    }
+
     /// Every file under the world whose content has `text` in it.
     pub fn files_with(&self, text: &str) -> Vec<PathBuf> {
         let mut found = Vec::new();
