@@ -5,6 +5,7 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::model_server::{Answer, ModelServer, Request};
+use support::terminal::Terminal;
 use support::world::{Ended, KEY, World, eventually, within};
 
 /// A Planner's reply.
@@ -899,4 +900,75 @@ impl Drop for Mounted {
             .arg(&self.0)
             .status();
     }
+}
+
+#[tokio::test]
+async fn a_chat_at_a_terminal() {
+    let (server, world) = with(vec![
+        task("Sum."),
+        code("total = sum(range(1, 101))\nprint(total)"),
+        answer_with_figure("The sum is "),
+        short(LONG),
+        short("print(total + 1)"),
+        Answer::text(&planner(json!({
+            "stop": "Completed", "send_to": "User",
+            "message": "| 月份 | 销售额 |\n|---|---:|\n| 一月 | 1200 |\n| 十二月 | 2 * 3 |",
+        }))),
+    ])
+    .await;
+    let mut terminal = Terminal::start(&world, &["chat", "--mode", "local"]);
+    let greeting = terminal.until("heddle> ").await;
+    assert!(
+        greeting.contains("model mock · kernel python3 (local) · /help"),
+        "{greeting}"
+    );
+
+    terminal.line("求和 1 到 100");
+    let round = terminal.until("The sum is ").await;
+    for part in [
+        "◆ Plan",
+        "1. compute and tell",
+        "◆ Code",
+        "total = sum(",
+        "│ 5050",
+    ] {
+        assert!(round.contains(part), "no {part:?} in {round}");
+    }
+    terminal.until("heddle> ").await;
+
+    terminal.line("/vars");
+    let variables = terminal.until("heddle> ").await;
+    assert!(variables.contains("total  int   5050"), "{variables}");
+    terminal.line("/info");
+    let info = terminal.until("heddle> ").await;
+    let folder = world.session();
+    assert!(info.contains(folder.to_str().unwrap()), "{info}");
+    terminal.line("/vasr");
+    terminal
+        .until("no command /vasr. Did you mean /vars?")
+        .await;
+    terminal.until("heddle> ").await;
+
+    terminal.line("wait");
+    terminal.until("│ started").await;
+    terminal.press("\x03");
+    terminal.until("KeyboardInterrupt").await;
+    terminal.until("heddle> ").await;
+
+    terminal.line("go on");
+    terminal.until("│ 5051").await;
+    let answer = terminal.until("heddle> ").await;
+    assert!(answer.contains("│一月  │  1200│"), "{answer}");
+    assert!(answer.contains("│十二月│ 2 * 3│"), "{answer}");
+    let told = server.requests()[4].last().to_owned();
+    assert!(told.contains("The User interrupted this."), "{told}");
+
+    terminal.press("\x04");
+    terminal
+        .until("To go on later: heddle session resume")
+        .await;
+    assert_eq!(terminal.end().await.code(), Some(0));
+    world.is_quiet().await;
+    assert!(!terminal.all().contains(KEY));
+    assert_eq!(world.log().matches(r#""event":"done""#).count(), 3);
 }
