@@ -23,6 +23,10 @@ pub struct Terminal {
     /// The part that is streaming, and whether its last character ended a line.
     open: Option<Part>,
     at_line_start: bool,
+    /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
+    returned: bool,
+    /// What starts a line anew.
+    anew: &'static str,
     /// Parts that were streamed since the finished one last came.
     streamed: Vec<Part>,
     answer: Markdown,
@@ -34,6 +38,11 @@ impl Terminal {
             quiet,
             open: None,
             at_line_start: true,
+            returned: false,
+            anew: match std::io::stderr().is_terminal() {
+                true => "\r\x1b[2K",
+                false => "\n",
+            },
             streamed: Vec::new(),
             answer: Markdown::new(std::io::stdout().is_terminal()),
         }
@@ -59,6 +68,7 @@ impl Terminal {
 
     /// Closes a line that output or a stream has left open.
     fn end_line(&mut self) {
+        self.returned = false;
         if !self.at_line_start {
             self.step("\n");
             self.at_line_start = true;
@@ -67,20 +77,33 @@ impl Terminal {
 
     /// Text behind a mark on every line.
     fn block(&mut self, mark: &str, style: Style, text: &str) {
-        let text = safe(text);
-        let mut out = String::new();
-        for line in text.split_inclusive('\n') {
-            if self.at_line_start {
-                out.push_str(mark);
-            }
-            let (body, end) = match line.strip_suffix('\n') {
-                Some(body) => (body, "\n"),
-                None => (line, ""),
-            };
-            out.push_str(&format!("{style}{body}{style:#}{end}"));
-            self.at_line_start = !end.is_empty();
-        }
+        let out = self.marked(mark, style, text);
         self.step(&out);
+    }
+
+    fn marked(&mut self, mark: &str, style: Style, text: &str) -> String {
+        let mut out = String::new();
+        for line in text.split_inclusive(['\n', '\r']) {
+            if std::mem::take(&mut self.returned) && line != "\n" && !self.at_line_start {
+                out.push_str(self.anew);
+                self.at_line_start = true;
+            }
+            let ends = line.ends_with('\n');
+            let body = line.trim_end_matches(['\n', '\r']);
+            if self.at_line_start && (ends || !body.is_empty()) {
+                out.push_str(mark);
+                self.at_line_start = false;
+            }
+            if !body.is_empty() {
+                out.push_str(&format!("{style}{}{style:#}", safe(body)));
+            }
+            if ends {
+                out.push('\n');
+                self.at_line_start = true;
+            }
+            self.returned = line.ends_with('\r');
+        }
+        out
     }
 
     fn delta(&mut self, part: Part, text: &str) {
@@ -154,15 +177,13 @@ impl Sink for Terminal {
                 self.heading("Plan");
                 self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
             }
+            Event::Code { .. } if self.was_streamed(Part::Code) => {}
             Event::Code { code, attempt, .. } => {
-                let streamed = self.was_streamed(Part::Code);
-                if attempt > 1 {
-                    self.say(DIM, &format!("  try {attempt}"));
+                match attempt {
+                    1 => self.heading("Code"),
+                    n => self.heading(&format!("Code, try {n}")),
                 }
-                if !streamed {
-                    self.heading("Code");
-                    self.block("  ", CODE, &format!("{}\n", code.trim_end()));
-                }
+                self.block("  ", CODE, &format!("{}\n", code.trim_end()));
             }
             Event::Stream { name, text } => {
                 let style = if name == "stderr" { DIM } else { Style::new() };
@@ -262,7 +283,8 @@ fn shown(data: &MimeBundle) -> Option<String> {
     Some(text_of(value))
 }
 
-/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay.
+/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay, and a
+/// carriage return ends the line.
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -276,7 +298,6 @@ pub fn safe(text: &str) -> String {
             rest = &rest[colour.len()..];
         } else {
             let length = rest.chars().next().map_or(1, char::len_utf8);
-            // A carriage return starts the line anew; here it ends it.
             if rest.starts_with('\r') && !rest.starts_with("\r\n") {
                 out.push('\n');
             }
@@ -296,6 +317,19 @@ fn colour_at(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_progress_bar_stays_on_its_line() {
+        let shown = |anew, pieces: &[&str]| {
+            let mut terminal = Terminal::new(false);
+            terminal.anew = anew;
+            let marked = |piece: &&str| terminal.marked("| ", Style::new(), piece);
+            pieces.iter().map(marked).collect::<String>()
+        };
+        let bar = ["\r 10%", "\r 20%\r", "\n", "done\r\n", "\r\n"];
+        assert_eq!(shown("<", &bar), "|  10%<|  20%\n| done\n| \n");
+        assert_eq!(shown("\n", &bar), "|  10%\n|  20%\n| done\n| \n");
+    }
 
     #[test]
     fn colours_pass_and_commands_to_the_terminal_do_not() {

@@ -18,6 +18,8 @@ use crate::transport::Popped;
 const GRACE: Duration = Duration::from_secs(3);
 /// Interrupts that a cell may swallow before its kernel is ended.
 const PATIENCE: u32 = 3;
+/// Longest text of one event, in bytes: kernels send what a fifth of a second printed at once, however much that is.
+const LONGEST_TEXT: usize = 1 << 20;
 
 /// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
 const END_OF_INPUT: &str = "\u{4}";
@@ -28,7 +30,7 @@ struct Cell<'a> {
     sink: &'a mut dyn Sink,
     stdout: Clip,
     stderr: Clip,
-    values: Vec<String>,
+    values: Clip,
     table: bool,
     outcome: Outcome,
 }
@@ -50,7 +52,7 @@ pub(super) async fn run(
     let mut cell = Cell {
         stdout: text("stdout"),
         stderr: text("stderr"),
-        values: Vec::new(),
+        values: text("value"),
         table: false,
         outcome: Outcome {
             status: Status::Ok,
@@ -58,10 +60,11 @@ pub(super) async fn run(
             seconds: 0.0,
             stdout: String::new(),
             stderr: String::new(),
-            values: Vec::new(),
+            values: String::new(),
             table: None,
             raised: None,
             died: None,
+            lost: None,
             timed_out: false,
             artifacts: Vec::new(),
         },
@@ -74,7 +77,6 @@ pub(super) async fn run(
     let mut interruptions = 0;
     // When the cell is interrupted next: at its time limit first, then while it will not stop.
     let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
-    interrupts.forget();
     let mut exchange = client.request(
         Channel::Shell,
         Content::ExecuteRequest(ExecuteRequest {
@@ -200,6 +202,16 @@ impl Cell<'_> {
             "stderr" => self.stderr.push(&text),
             _ => self.stdout.push(&text),
         }
+        let mut rest = text.as_str();
+        while rest.len() > LONGEST_TEXT {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(LONGEST_TEXT));
+            self.sink.emit(Event::Stream {
+                name: name.clone(),
+                text: piece.to_owned(),
+            });
+            rest = after;
+        }
+        let text = rest.to_owned();
         self.sink.emit(Event::Stream { name, text });
     }
 
@@ -229,8 +241,8 @@ impl Cell<'_> {
             .find_map(|mime| data.get(*mime))
             .map(text_of);
         if let Some(text) = text {
-            let budget = self.executor.limits.characters;
-            self.values.push(super::clip::clip(&text, budget));
+            self.values.push(&text);
+            self.values.push("\n");
         }
     }
 
@@ -322,7 +334,7 @@ impl Cell<'_> {
         let folder = &self.executor.kernel.options().cwd;
         outcome.stdout = self.stdout.finish(folder);
         outcome.stderr = self.stderr.finish(folder);
-        outcome.values = self.values;
+        outcome.values = self.values.finish(folder);
         if self.table && outcome.died.is_none() {
             let client = self.executor.kernel.client();
             outcome.table = runtime::last_table(client).await.unwrap_or_default();
