@@ -42,7 +42,8 @@ impl Ask {
             return Err(CliError::Usage("the request is empty".into()));
         }
         let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
-        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let (_, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = match &self.session {
             None => Conversation::begin(setup)?,
             Some(text) => {

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use anstyle::{AnsiColor, Effects, Style};
 
 use super::markdown::Markdown;
+use super::output::Output;
 use crate::event::{Event, KernelState, Level, MimeBundle, Part, Sink};
 use crate::executor::artifacts::text_of;
 
@@ -20,6 +21,8 @@ const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::G
 pub struct Terminal {
     /// Only answers, warnings and errors.
     quiet: bool,
+    /// A session that is shown again: it all goes to standard output, requests too, for whatever pages or keeps it.
+    transcript: bool,
     /// The part that is streaming, and whether its last character ended a line.
     open: Option<Part>,
     at_line_start: bool,
@@ -36,6 +39,7 @@ impl Terminal {
     pub fn new(quiet: bool) -> Terminal {
         Terminal {
             quiet,
+            transcript: false,
             open: None,
             at_line_start: true,
             returned: false,
@@ -48,17 +52,31 @@ impl Terminal {
         }
     }
 
+    /// Shows a session that was.
+    pub fn transcript() -> Terminal {
+        Terminal {
+            transcript: true,
+            ..Terminal::new(false)
+        }
+    }
+
     fn step(&mut self, text: &str) {
         if !self.quiet {
-            // A closed terminal ends the program by its own signal.
-            let _ = anstream::stderr().lock().write_all(text.as_bytes());
+            self.write(text);
         }
     }
 
     fn say(&mut self, style: Style, text: &str) {
         self.end_line();
-        let mut err = anstream::stderr().lock();
-        let _ = writeln!(err, "{style}{text}{style:#}");
+        self.write(&format!("{style}{text}{style:#}\n"));
+    }
+
+    fn write(&mut self, text: &str) {
+        // A closed terminal ends the program by its own signal.
+        let _ = match self.transcript {
+            true => anstream::stdout().lock().write_all(text.as_bytes()),
+            false => anstream::stderr().lock().write_all(text.as_bytes()),
+        };
     }
 
     fn heading(&mut self, title: &str) {
@@ -164,6 +182,12 @@ impl Sink for Terminal {
         self.close();
         match event {
             // An arm for each part that was shown while it came, which must not come twice.
+            Event::User { message, files } if self.transcript => {
+                self.say(HEADING, &format!("> {}", safe(&message)));
+                for file in files {
+                    self.say(DIM, &format!("  with {}", safe(&file)));
+                }
+            }
             Event::Plan { .. } if self.was_streamed(Part::Plan) => {}
             Event::Answer { .. } if self.was_streamed(Part::Answer) => {}
             Event::Plan {
@@ -235,20 +259,49 @@ impl Sink for Terminal {
 }
 
 /// Shows the outputs of code that the person wrote: what it prints as it is, values as text.
-pub struct Outputs;
+pub struct Outputs {
+    output: Output,
+    /// Whether more is shown than errors and warnings.
+    all: bool,
+}
+
+impl Outputs {
+    pub fn new(output: Output, all: bool) -> Outputs {
+        Outputs { output, all }
+    }
+
+    fn print(&mut self, text: &str) {
+        if !self.all {
+            return;
+        }
+        self.output.write(|| {
+            let mut out = std::io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+    }
+
+    fn show(&mut self, data: &MimeBundle) {
+        if let Some(text) = shown(data) {
+            self.print(&(text + "\n"));
+        }
+    }
+}
 
 impl Sink for Outputs {
     fn emit(&mut self, event: Event) {
-        let mut out = anstream::stdout().lock();
+        if self.output.is_abandoned() && !matches!(event, Event::Executed { .. }) {
+            return self.output.write(|| Ok(()));
+        }
         let mut err = anstream::stderr().lock();
-        // A reader that has gone (`| head`) is told to the kernel by nobody; its output has nowhere to go.
+        // Who closes standard error wants no errors.
         let _ = match event {
             Event::Stream { name, text } if name == "stderr" => {
-                err.write_all(text.as_bytes()).and_then(|()| err.flush())
+                std::io::stderr().lock().write_all(text.as_bytes())
             }
-            Event::Stream { text, .. } => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
-            Event::Display { data, update, .. } if !update => show(&mut out, &data),
-            Event::Result { data, .. } => show(&mut out, &data),
+            Event::Stream { text, .. } => return self.print(&text),
+            Event::Display { data, update, .. } if !update => return self.show(&data),
+            Event::Result { data, .. } => return self.show(&data),
+            Event::Executed { .. } => return self.output.end_cell(),
             Event::Error {
                 ename,
                 evalue,
@@ -268,16 +321,9 @@ impl Sink for Outputs {
     }
 }
 
-fn show(out: &mut impl Write, data: &MimeBundle) -> std::io::Result<()> {
-    match shown(data) {
-        Some(text) => writeln!(out, "{text}"),
-        None => Ok(()),
-    }
-}
-
-/// The form of a rich output that a terminal can show.
+/// The form of a rich output that a terminal can show. The plain text of Markdown only says that it is some.
 fn shown(data: &MimeBundle) -> Option<String> {
-    let value = ["text/plain", "text/markdown", "text/latex"]
+    let value = ["text/markdown", "text/plain", "text/latex"]
         .iter()
         .find_map(|mime| data.get(*mime))?;
     Some(text_of(value))

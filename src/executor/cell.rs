@@ -91,13 +91,15 @@ pub(super) async fn run(
             next = exchange.next() => next,
             () = interrupts.pressed() => {
                 interruptions += 1;
-                interrupt(executor, &mut interruptions, &mut alarm);
+                cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
             () = at(alarm) => {
-                cell.outcome.timed_out |= interruptions == 0;
+                if interruptions == 0 {
+                    cell.time_out();
+                }
                 interruptions += 1;
-                interrupt(executor, &mut interruptions, &mut alarm);
+                cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
             Some(late) = client.unclaimed() => {
@@ -127,17 +129,6 @@ pub(super) async fn run(
     cell.finish().await
 }
 
-/// Interrupts the cell; one that swallows every interrupt loses its kernel.
-fn interrupt(executor: &Executor, interruptions: &mut u32, alarm: &mut Option<Instant>) {
-    if *interruptions > PATIENCE {
-        executor.kernel.kill();
-        *alarm = None;
-    } else {
-        executor.kernel.interrupt();
-        *alarm = Some(Instant::now() + GRACE);
-    }
-}
-
 async fn at(alarm: Option<Instant>) {
     match alarm {
         Some(alarm) => tokio::time::sleep_until(alarm).await,
@@ -165,6 +156,38 @@ async fn answer(
 }
 
 impl Cell<'_> {
+    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel.
+    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) {
+        if nth <= PATIENCE {
+            self.executor.kernel.interrupt();
+            *alarm = Some(Instant::now() + GRACE);
+            return;
+        }
+        if nth == PATIENCE + 1 {
+            self.warn(
+                "the cell does not stop when it is interrupted, so its kernel is ended".into(),
+            );
+        }
+        self.executor.kernel.kill();
+        *alarm = None;
+    }
+
+    fn time_out(&mut self) {
+        self.outcome.timed_out = true;
+        let limit = self.executor.limits.timeout.unwrap_or_default();
+        self.warn(format!(
+            "the cell is interrupted: it ran for longer than its limit of {} s",
+            limit.as_secs_f64()
+        ));
+    }
+
+    fn warn(&mut self, message: String) {
+        self.sink.emit(Event::Notice {
+            level: Level::Warning,
+            message,
+        });
+    }
+
     fn output(&mut self, message: Message) {
         match message.content {
             Content::Stream(stream) => self.print(stream.name, stream.text),
@@ -236,7 +259,7 @@ impl Cell<'_> {
     }
 
     fn keep_text(&mut self, data: &MimeBundle) {
-        let text = ["text/plain", "text/markdown"]
+        let text = ["text/markdown", "text/plain"]
             .iter()
             .find_map(|mime| data.get(*mime))
             .map(text_of);
