@@ -47,6 +47,8 @@ pub enum KernelState {
 pub enum Level {
     Info,
     Warning,
+    /// The request cannot go on.
+    Error,
 }
 
 /// One step of a session.

@@ -3,17 +3,17 @@
 //! # Layout
 //! From the top down; a module imports what stands below it, never what stands above.
 //!
+//! - [`cli`]: the command line: one file a subcommand
+//! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
 //! - [`executor`]: code in, a stream of events and an outcome out
 //! - [`kernel`]: finding kernels, starting them, and everything that can happen to one until its end
 //! - [`isolation`]: what keeps a kernel in its place
 //! - [`transport`]: ZeroMQ sockets for both ends of the protocol
-//! - [`cli`]: the command line: one file a subcommand
-//! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
+//! - [`notebook`]: Jupyter notebooks: read, run through, write; outputs collected from events
+//! - [`protocol`]: Jupyter messages: framing, signing, content types; pure, no I/O
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
-//! - [`protocol`]: Jupyter messages: framing, signing, content types; pure, no I/O
-//! - [`notebook`]: Jupyter notebooks: read, run through, write; outputs collected from events
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1).peekable();
-    if args.next_if(|arg| arg == heddle::isolation::supervisor::SUBCOMMAND).is_some() {
+    if args
+        .next_if(|arg| arg == heddle::isolation::supervisor::SUBCOMMAND)
+        .is_some()
+    {
         let code = heddle::isolation::supervisor::main(args);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }

@@ -1,9 +1,10 @@
 """Chinese, Japanese and Korean text in matplotlib figures, without set-up.
 
 matplotlib picks a font per glyph from the fonts that a text's families name.
-Once matplotlib loads, `watch` adds a CJK font behind all of them: whatever
+Once matplotlib loads, a CJK font stands behind all of them: whatever
 families, style sheets or rcParams a cell chooses, a glyph that they lack
-comes from there. Nothing is imported before the user imports it.
+comes from there, also in a text with a formula. Nothing is imported before
+the user imports it.
 """
 
 import functools
@@ -11,8 +12,10 @@ import importlib.util
 import logging
 import os
 import sys
+import unicodedata
 
 FONT_MANAGER = "matplotlib.font_manager"
+MATHTEXT = "matplotlib._mathtext"
 
 # The package of the managed environment that carries Noto Sans CJK.
 FONT_PACKAGE = "noto_cjk_sans_otc"
@@ -55,61 +58,74 @@ USUAL_FAMILIES = (
 log = logging.getLogger(__name__)
 
 
-class FontManagerWatch:
-    """An import finder that waits for matplotlib's font manager, once."""
+class ImportWatch:
+    """An import finder that calls {module name: action} as modules are loaded."""
+
+    def __init__(self, actions):
+        self.actions = actions
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != FONT_MANAGER:
+        # Taken out first: the search below comes by here again.
+        action = self.actions.pop(fullname, None)
+        if action is None:
             return None
-        unwatch()
         spec = importlib.util.find_spec(fullname)
         if spec is not None:
-            add_fallback_after(spec.loader)
+            follow(spec.loader, action)
         return spec
 
 
 def watch():
-    """Add the fallback now if matplotlib is loaded, else when it will be."""
-    unwatch()
-    loaded = sys.modules.get(FONT_MANAGER)
-    # Half loaded, by another thread, it has no manager yet and is left alone.
-    if hasattr(loaded, "fontManager"):
-        add_fallback(loaded)
-    elif loaded is None:
-        sys.meta_path.insert(0, FontManagerWatch())
-
-
-def unwatch():
-    """Stop waiting; also takes away the finder of an earlier runtime."""
+    """Mend what is loaded of matplotlib now, and the rest when it loads."""
+    # The finder of an earlier runtime has nothing to wait for any more.
     sys.meta_path[:] = [
         finder for finder in sys.meta_path if type(finder).__module__ != __name__
     ]
+    waiting = {}
+    for name, action in {FONT_MANAGER: add_fallback, MATHTEXT: add_math_fallback}.items():
+        if name in sys.modules:
+            action(sys.modules[name])
+        else:
+            waiting[name] = action
+    if waiting:
+        sys.meta_path.insert(0, ImportWatch(waiting))
 
 
-def add_fallback_after(loader):
-    """Let `loader`, which serves this one module, call `add_fallback` at its end."""
+def follow(loader, action):
+    """Let `loader`, which serves one module, end with `action(module)`."""
     execute = loader.exec_module
 
     def exec_module(module):
         execute(module)
-        add_fallback(module)
+        action(module)
 
     try:
         loader.exec_module = exec_module
     except AttributeError:  # a loader without a __dict__: no fallback, no harm
-        log.debug("cannot follow the import of %s", FONT_MANAGER)
+        log.debug("cannot follow an import of %r", loader)
 
 
+def harmless(action):
+    """`action`, whatever goes wrong in it: matplotlib then works as before."""
+
+    @functools.wraps(action)
+    def attempt(module):
+        try:
+            action(module)
+        except Exception:
+            log.debug("no fallback font", exc_info=True)
+
+    return attempt
+
+
+@harmless
 def add_fallback(font_manager):
-    """Register the fonts; whatever goes wrong, matplotlib works as before."""
-    try:
-        manager = font_manager.fontManager
-        families = bundled_families(manager) or system_families(manager)
-        if families:
-            add_names(font_manager, families[0])
-            append_to_every_search(font_manager, families)
-    except Exception:
-        log.debug("no fallback font", exc_info=True)
+    """Register the fonts and put them behind every search."""
+    manager = font_manager.fontManager
+    families = bundled_families(manager) or system_families(manager)
+    if families:
+        add_names(font_manager, families[0])
+        append_to_every_search(font_manager, families)
 
 
 def bundled_families(manager):
@@ -130,9 +146,12 @@ def bundled_families(manager):
 
 def preferred_family():
     """The bundled family for the locale of the environment."""
-    variables = ("LC_ALL", "LC_CTYPE", "LANG")
-    locale = next(filter(None, map(os.environ.get, variables)), "").lower()
-    return next((REGIONS[key] for key in REGIONS if locale.startswith(key)), REGIONS["zh"])
+    # Any of them that tells: Python itself may have set LC_CTYPE to C.UTF-8.
+    for variable in ("LC_ALL", "LC_CTYPE", "LANG"):
+        for language, family in REGIONS.items():
+            if os.environ.get(variable, "").lower().startswith(language):
+                return family
+    return REGIONS["zh"]
 
 
 def system_families(manager):
@@ -178,3 +197,23 @@ def append_to_every_search(font_manager, families):
         return found
 
     font_manager.FontManager._find_fonts_by_props = find_fonts
+
+
+@harmless
+def add_math_fallback(mathtext):
+    """Let a text with a formula use every font of its families, not the first only."""
+    get_glyph = mathtext.UnicodeFonts._get_glyph
+    get_glyph = getattr(get_glyph, "__wrapped__", get_glyph)
+
+    @functools.wraps(get_glyph)
+    def find_glyph(self, fontname, font_class, symbol):
+        # Wide are the characters of these scripts; formulas have none.
+        if len(symbol) == 1 and unicodedata.east_asian_width(symbol) in "WF":
+            manager = sys.modules[FONT_MANAGER].fontManager
+            for path in manager._find_fonts_by_props(self.default_font_prop):
+                font = mathtext.get_font(path)
+                if font.get_char_index(ord(symbol)):
+                    return font, ord(symbol), False
+        return get_glyph(self, fontname, font_class, symbol)
+
+    mathtext.UnicodeFonts._get_glyph = find_glyph

@@ -10,7 +10,8 @@ use crate::llm::{ChatMessage, Role};
 const BUDGET: usize = 60_000;
 
 /// What stands in for what was cut off.
-const CUT: &str = "(Earlier parts of this conversation are left out. Variables and files made then still exist.)";
+const CUT: &str =
+    "(Earlier parts of this conversation are left out. Variables and files made then still exist.)";
 
 /// The past as one role sees it.
 #[derive(Clone, Debug, Default)]

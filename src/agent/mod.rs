@@ -103,6 +103,9 @@ impl Agent {
         if status == Status::Interrupted {
             self.planner.told("The User interrupted this.");
         }
+        if let Err(error @ (AgentError::Llm(_) | AgentError::Kernel(_))) = &worked {
+            scene.sink.emit(notice(Level::Error, &error.to_string()));
+        }
         scene.sink.emit(Event::Done {
             status,
             execution_count: self.execution_count,
@@ -122,7 +125,8 @@ impl Agent {
             self.interpreter.said(format!("```python\n{code}\n```"));
             self.interpreter.told(report.clone());
         }
-        self.planner.said(answer.unwrap_or("(This was not answered.)"));
+        self.planner
+            .said(answer.unwrap_or("(This was not answered.)"));
     }
 
     /// Tells both roles something that happened between two requests.

@@ -12,7 +12,8 @@ use crate::llm::ResponseFormat;
 const PROMPT: &str = include_str!("../../config/prompts/planner.md");
 
 /// What the Planner is told when it has used up its turns.
-const LAST_TURN: &str = "You have no more runs left. Answer the User now with what is known, and say what is missing.";
+const LAST_TURN: &str =
+    "You have no more runs left. Answer the User now with what is known, and say what is missing.";
 
 /// The system message, the same in every request of a session.
 pub(super) fn prompt(environment: &str) -> String {
@@ -23,7 +24,13 @@ pub(super) fn prompt(environment: &str) -> String {
 fn format() -> ResponseFormat {
     let text = json!({"type": "string"});
     let mut properties = serde_json::Map::new();
-    for field in ["plan_reasoning", "init_plan", "plan", "current_plan_step", "code"] {
+    for field in [
+        "plan_reasoning",
+        "init_plan",
+        "plan",
+        "current_plan_step",
+        "code",
+    ] {
         properties.insert(field.into(), text.clone());
     }
     let one_of = |names: &[&str]| json!({"type": "string", "enum": names});

@@ -316,7 +316,9 @@ mod tests {
 
     #[test]
     fn line_breaks_in_strings_and_lists_as_plans_are_read() {
-        let reply = planner("{\"plan\": [\"1. a\", \"2. b\"], \"send_to\": \"User\", \"message\": \"two\nlines\"}");
+        let reply = planner(
+            "{\"plan\": [\"1. a\", \"2. b\"], \"send_to\": \"User\", \"message\": \"two\nlines\"}",
+        );
         let reply = reply.unwrap();
         assert_eq!(reply.plan, "1. a\n2. b");
         assert_eq!(reply.message, "two\nlines");
@@ -327,7 +329,11 @@ mod tests {
         assert!(planner("I think so.").unwrap_err().contains("no JSON"));
         let odd = planner(r#"{"send_to": "Boss", "message": "x"}"#).unwrap_err();
         assert!(odd.contains("boss") && odd.contains("CodeInterpreter"));
-        assert!(planner(r#"{"send_to": "User"}"#).unwrap_err().contains("message"));
+        assert!(
+            planner(r#"{"send_to": "User"}"#)
+                .unwrap_err()
+                .contains("message")
+        );
     }
 
     #[test]
@@ -336,10 +342,16 @@ mod tests {
             CodeReply::Code { code, .. } => code,
             CodeReply::Text(text) => panic!("text: {text}"),
         };
-        assert_eq!(code_of("I add.\n```python\nprint(1)\n```\ndone"), "print(1)");
+        assert_eq!(
+            code_of("I add.\n```python\nprint(1)\n```\ndone"),
+            "print(1)"
+        );
         assert_eq!(code_of("```\nx = 1\n```"), "x = 1");
         assert_eq!(code_of("```json\n{}\n```\n```py\nx\n```"), "x");
-        assert_eq!(code_of("```python\ns = '''\n a ``` b'''\n```"), "s = '''\n a ``` b'''");
+        assert_eq!(
+            code_of("```python\ns = '''\n a ``` b'''\n```"),
+            "s = '''\n a ``` b'''"
+        );
         assert_eq!(code_of("```python\ncut off"), "cut off");
         let form = r#"{"thought": "t", "reply_type": "python", "reply_content": "x = 1"}"#;
         assert_eq!(code_of(form), "x = 1");
@@ -354,7 +366,10 @@ mod tests {
 
     #[test]
     fn prose_is_text() {
-        assert_eq!(code("No code is needed.").unwrap(), CodeReply::Text("No code is needed.".into()));
+        assert_eq!(
+            code("No code is needed.").unwrap(),
+            CodeReply::Text("No code is needed.".into())
+        );
     }
 
     proptest! {

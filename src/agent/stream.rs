@@ -216,14 +216,23 @@ mod tests {
 
     #[test]
     fn surrogate_pairs_become_one_character() {
-        assert_eq!(fields(r#"{"m": "\ud83d\ude00"}"#, 3), [("m".to_owned(), "😀".to_owned())]);
+        assert_eq!(
+            fields(r#"{"m": "\ud83d\ude00"}"#, 3),
+            [("m".to_owned(), "😀".to_owned())]
+        );
     }
 
     #[test]
     fn the_block_comes_line_by_line() {
         let mut stream = FenceStream::default();
         let mut code = String::new();
-        for piece in ["I ad", "d.\n``", "`python\nx = ", "1\nprint(x)\n", "```\nrest\n"] {
+        for piece in [
+            "I ad",
+            "d.\n``",
+            "`python\nx = ",
+            "1\nprint(x)\n",
+            "```\nrest\n",
+        ] {
             stream.push(piece, |line| code.push_str(line));
         }
         assert_eq!(code, "x = 1\nprint(x)\n");

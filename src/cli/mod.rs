@@ -1,6 +1,182 @@
 //! The command line: one file a subcommand; argument parsing and rendering.
 
+mod ask;
+mod chat;
+mod config;
+mod demo;
+mod error;
+mod kernel;
+mod keyboard;
+mod markdown;
+mod run;
+mod session;
+mod setup;
+mod table;
+mod terminal;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::event::{Event, Sink};
+use error::{CliError, Exit};
+
+/// How long work that nobody waits for, such as a read from the terminal, may hold up the end of the program.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done; 1 the code or the task failed; 2 wrong use or configuration;
+            3 a kernel or a model is missing; 130 interrupted";
+
+/// Plans, writes Python, runs it in a Jupyter kernel, and answers.
+#[derive(Parser)]
+#[command(name = "heddle", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Args)]
+pub struct Global {
+    /// The project's folder, with heddle.toml or taskweaver_config.json
+    #[arg(short = 'p', long, global = true, value_name = "DIR")]
+    project: Option<PathBuf>,
+    /// One JSON object a line for each event, instead of text
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run Python code, a script or a notebook in a kernel
+    Run(run::Run),
+    /// Ask for one thing, and get the answer
+    Ask(ask::Ask),
+    /// Talk with the agent
+    Chat(chat::Chat),
+    /// Show what it does: three tasks, without a model or a key
+    Demo(demo::Demo),
+    /// Jupyter kernels of this machine
+    #[command(subcommand)]
+    Kernel(kernel::Kernel),
+    /// Sessions: list, show, export, resume
+    #[command(subcommand)]
+    Session(session::Session),
+    /// Settings, and where each comes from
+    #[command(subcommand)]
+    Config(config::Config),
+    /// A completion script for your shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of the commands that start a kernel.
+#[derive(Args)]
+pub struct KernelArgs {
+    /// Where the code runs; `local` is without isolation
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "container", "sandbox"])]
+    mode: Option<String>,
+    /// A kernelspec by name, see `heddle kernel list`
+    #[arg(long, value_name = "NAME")]
+    kernel: Option<String>,
+    /// A variable for the kernel's environment: NAME=VALUE, or NAME to pass on yours
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+}
+
+/// Options of the commands that ask a model.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// The model's name at the endpoint
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+    /// Write each exchange with the model into a file
+    #[arg(long, value_name = "FILE")]
+    record: Option<String>,
+    /// Take the model's replies from such a file
+    #[arg(long, value_name = "FILE")]
+    replay: Option<String>,
+}
+
 /// Runs the command line of this process.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // To where it belongs: help to standard output, errors to standard error.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => Exit::Usage.into(),
+                false => Exit::Done.into(),
+            };
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let outcome = match &runtime {
+        Ok(runtime) => runtime.block_on(dispatch(cli)),
+        Err(error) => Err(CliError::Missing(format!(
+            "no threads can be started: {error}"
+        ))),
+    };
+    if let Ok(runtime) = runtime {
+        runtime.shutdown_timeout(FAREWELL);
+    }
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            if !error.is_told() {
+                let style = anstyle::AnsiColor::Red.on_default();
+                let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {error}");
+            }
+            error.exit().into()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    match cli.command {
+        Command::Run(run) => run.run(&cli.global).await,
+        Command::Ask(ask) => ask.run(&cli.global).await,
+        Command::Chat(chat) => chat.run(&cli.global).await,
+        Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Kernel(kernel) => kernel.run(&cli.global),
+        Command::Session(session) => session.run(&cli.global).await,
+        Command::Config(config) => config.run(&cli.global),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut std::io::stdout());
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Writes every event as one line of JSON.
+struct Json;
+
+impl Sink for Json {
+    fn emit(&mut self, event: Event) {
+        let mut out = std::io::stdout().lock();
+        // A reader that has gone is no error of the request's.
+        if let Ok(line) = serde_json::to_string(&event) {
+            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+        }
+    }
+}
+
+/// The renderer of a conversation.
+fn renderer(json: bool, quiet: bool) -> Box<dyn Sink> {
+    match json {
+        true => Box::new(Json),
+        false => Box::new(terminal::Terminal::new(quiet)),
+    }
 }

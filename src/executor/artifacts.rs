@@ -64,7 +64,10 @@ pub fn mime_of(path: &Path) -> &'static str {
 /// Saves the best form of a rich output as a new file `stem.png` (or `.svg`, `.html`, …) in `folder`. `None` where the
 /// output is only text, or a table that is shown as text as well.
 pub fn save(folder: &Path, stem: &str, data: &MimeBundle) -> std::io::Result<Option<Artifact>> {
-    for (mime, ending) in TYPES.iter().filter(|(mime, _)| *mime != "text/plain" && *mime != "text/markdown") {
+    for (mime, ending) in TYPES
+        .iter()
+        .filter(|(mime, _)| *mime != "text/plain" && *mime != "text/markdown")
+    {
         let Some(value) = data.get(*mime) else {
             continue;
         };

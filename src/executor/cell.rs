@@ -19,6 +19,9 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Interrupts that a cell may swallow before its kernel is ended.
 const PATIENCE: u32 = 3;
 
+/// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
+const END_OF_INPUT: &str = "\u{4}";
+
 /// A cell that is running.
 struct Cell<'a> {
     executor: &'a Executor,
@@ -152,11 +155,9 @@ async fn answer(
         return;
     };
     tokio::select! {
-        line = input.read(asked.prompt.clone(), asked.password) => match line {
-            Some(line) => client.answer_input(request, line),
-            // The end of input: there is no message that says so, and Python's own answer is an exception.
-            None => executor.kernel.interrupt(),
-        },
+        line = input.read(asked.prompt.clone(), asked.password) => {
+            client.answer_input(request, line.unwrap_or_else(|| END_OF_INPUT.to_owned()));
+        }
         () = interrupts.pressed() => executor.kernel.interrupt(),
     }
 }
@@ -309,6 +310,7 @@ impl Cell<'_> {
     /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
     fn late(&mut self, late: Popped<Message>) {
         if let Popped::Item(message) = late
+            && self.executor.kernel.client().caused(&message)
             && let Content::Stream(stream) = message.content
         {
             self.print(stream.name, stream.text);
@@ -328,4 +330,3 @@ impl Cell<'_> {
         outcome
     }
 }
-

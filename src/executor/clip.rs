@@ -52,7 +52,8 @@ impl Clip {
         self.head_chars += room.min(chars);
         let rest = &text[cut..];
         // Only the end of a long piece can survive; the rest need not be copied first.
-        self.tail.push_str(&rest[start_of_last(rest, self.budget)..]);
+        self.tail
+            .push_str(&rest[start_of_last(rest, self.budget)..]);
         if self.tail.len() > self.budget.saturating_mul(8) {
             self.trim_tail();
         }

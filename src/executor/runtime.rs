@@ -37,8 +37,8 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/tables.py"),
     ),
     (
-        "heddle_runtime.variables",
-        include_str!("../../kernelspec/heddle_runtime/variables.py"),
+        "heddle_runtime.namespace",
+        include_str!("../../kernelspec/heddle_runtime/namespace.py"),
     ),
 ];
 
@@ -46,8 +46,7 @@ const MODULES: &[(&str, &str)] = &[
 const BOOTSTRAP: &str = include_str!("../../kernelspec/bootstrap.py");
 
 /// How calls find the package whatever names the user has bound.
-const CALL: &str =
-    r#"(0 for _ in ()).gi_frame.f_builtins["__import__"]("heddle_runtime")"#;
+const CALL: &str = r#"(0 for _ in ()).gi_frame.f_builtins["__import__"]("heddle_runtime")"#;
 
 const EXPRESSION: &str = "heddle";
 

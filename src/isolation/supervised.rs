@@ -167,11 +167,7 @@ impl Supervised {
     }
 }
 
-async fn follow(
-    mut child: Child,
-    reports: ChildStdout,
-    exit: watch::Sender<Option<Exit>>,
-) {
+async fn follow(mut child: Child, reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
     let mut lines = BufReader::new(reports).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match Report::from_line(&line) {

@@ -70,7 +70,9 @@ impl Report {
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let mut args = args;
     let (Some(folder), Some(program)) = (args.next(), args.next()) else {
-        eprintln!("heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program");
+        eprintln!(
+            "heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program"
+        );
         return 2;
     };
     let mut command = Command::new(program);
@@ -82,7 +84,9 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     match runtime {
         Ok(runtime) => runtime.block_on(supervise(command, &PathBuf::from(folder))),
         Err(error) => {
-            report(&Report::Failed(format!("the supervisor cannot run: {error}")));
+            report(&Report::Failed(format!(
+                "the supervisor cannot run: {error}"
+            )));
             1
         }
     }
@@ -121,7 +125,7 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
     let mut order = [0];
     loop {
         tokio::select! {
-            _ = child.recv() => if reap(kernel) { break },
+            _ = child.recv() => if reap(kernel).kernel { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -183,21 +187,35 @@ fn start(command: &mut Command) -> std::io::Result<Pid> {
     Ok(Pid::from_raw(command.spawn()?.id() as i32))
 }
 
-/// Reaps whatever has ended and reports the kernel's end; true once it has ended.
-fn reap(kernel: Pid) -> bool {
-    let mut ended = false;
+/// What a look at the ended processes found.
+#[derive(Default)]
+struct Reaped {
+    /// The kernel was among them.
+    kernel: bool,
+    /// No descendant is left.
+    all: bool,
+}
+
+/// Reaps whatever has ended and reports the kernel's end.
+fn reap(kernel: Pid) -> Reaped {
+    let mut reaped = Reaped::default();
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
                 report(&Report::Exited(code));
-                ended = true;
+                reaped.kernel = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
                 report(&Report::Signaled(signal as i32));
-                ended = true;
+                reaped.kernel = true;
             }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
-            Ok(_) => {}
+            Ok(WaitStatus::StillAlive) => return reaped,
+            Err(Errno::EINTR) | Ok(_) => {}
+            // ECHILD: there is nobody to wait for.
+            Err(_) => {
+                reaped.all = true;
+                return reaped;
+            }
         }
     }
 }
@@ -215,12 +233,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in descendants() {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        reap(kernel);
-        let nobody = matches!(
-            waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)),
-            Err(Errno::ECHILD)
-        );
-        if nobody {
+        if reap(kernel).all {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.

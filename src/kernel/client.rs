@@ -12,10 +12,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::KernelError;
-use crate::protocol::{
-    Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier,
-};
 use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply};
+use crate::protocol::{Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier};
 use crate::transport::{
     ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
 };
@@ -189,7 +187,10 @@ impl Client {
         let mut dead = self.shared.dead.subscribe();
         loop {
             // Its answer is kept by `take`; the exchange itself is not needed.
-            drop(self.request(Channel::Shell, Content::KernelInfoRequest(Default::default())));
+            drop(self.request(
+                Channel::Shell,
+                Content::KernelInfoRequest(Default::default()),
+            ));
             let heard = async {
                 let welcomed = async {
                     let _ = subscribed.wait_for(|s| *s == Subscribed::Welcomed).await;
@@ -287,6 +288,12 @@ impl Client {
         self.shared.die(reason);
     }
 
+    /// Whether a message was caused by a request of this client.
+    pub fn caused(&self, message: &Message) -> bool {
+        let parent = message.parent_header.as_ref();
+        parent.is_some_and(|parent| parent.session == self.shared.session)
+    }
+
     /// Messages that were dropped because their signature did not verify.
     pub fn unverified(&self) -> u64 {
         self.shared.unverified.load(Ordering::Relaxed)
@@ -299,7 +306,12 @@ impl Client {
 
     /// Waits until the kernel's end of iopub is closed and all that came through it has been handed on.
     pub async fn closed(&self) {
-        let _ = self.shared.closed.subscribe().wait_for(|closed| *closed).await;
+        let _ = self
+            .shared
+            .closed
+            .subscribe()
+            .wait_for(|closed| *closed)
+            .await;
     }
 
     fn send(&self, channel: Channel, message: &Message) {

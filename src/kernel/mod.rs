@@ -17,10 +17,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::isolation::Signal;
-use crate::protocol::{
-    Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport,
-};
 use crate::protocol::content::{InterruptRequest, ShutdownRequest};
+use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
 use crate::transport::TransportError;
 use discovery::Installed;
 use folder::RunFolder;
@@ -84,7 +82,7 @@ pub enum Choice {
     /// `ipykernel` of this Python.
     Python(Python),
     /// An installed kernelspec.
-    Installed(Installed),
+    Installed(Box<Installed>),
 }
 
 impl Choice {
@@ -92,7 +90,8 @@ impl Choice {
     pub fn of(name: Option<&str>, progress: python::Progress) -> Result<Choice, KernelError> {
         match name {
             None => python::find_or_make(progress).map(Choice::Python),
-            Some(name) => discovery::find(name, &prefixes()).map(Choice::Installed),
+            Some(name) => discovery::find(name, &prefixes())
+                .map(|installed| Choice::Installed(Box::new(installed))),
         }
     }
 
@@ -116,19 +115,20 @@ impl Choice {
                         .collect(),
                     display_name: "Python 3 (ipykernel)".into(),
                     language: "python".into(),
+                    // Else the debugger's start-up advice is printed into the first cell.
+                    env: [("PYDEVD_DISABLE_FILE_VALIDATION".into(), "1".into())].into(),
                     ..KernelSpec::default()
                 };
                 Ok((spec, PathBuf::new()))
             }
             Choice::Installed(installed) => {
-                let mut spec =
-                    installed
-                        .spec
-                        .clone()
-                        .map_err(|reason| KernelError::BadSpec {
-                            name: installed.name.clone(),
-                            reason,
-                        })?;
+                let mut spec = installed
+                    .spec
+                    .clone()
+                    .map_err(|reason| KernelError::BadSpec {
+                        name: installed.name.clone(),
+                        reason,
+                    })?;
                 let python = ["python", "python3"].contains(&spec.argv[0].as_str());
                 if let Some(prefix) = &installed.prefix
                     && python
@@ -248,12 +248,10 @@ impl Kernel {
     /// Ends the process, if it still runs, and starts another on the same connection file. Variables are lost.
     pub async fn restart(&mut self) -> Result<(), KernelError> {
         self.end(true).await;
-        self.folder
-            .write()
-            .map_err(|source| KernelError::Folder {
-                path: self.folder.path().to_path_buf(),
-                source,
-            })?;
+        self.folder.write().map_err(|source| KernelError::Folder {
+            path: self.folder.path().to_path_buf(),
+            source,
+        })?;
         self.running = run(&self.options, &self.spec, &self.resource_dir, &self.folder).await?;
         Ok(())
     }
@@ -265,9 +263,7 @@ impl Kernel {
 
     async fn end(&mut self, restart: bool) {
         let process = self.running.process.clone();
-        let exited = async |patience| {
-            tokio::time::timeout(patience, process.exit()).await.is_ok()
-        };
+        let exited = async |patience| tokio::time::timeout(patience, process.exit()).await.is_ok();
         if self.died().is_none() {
             let request = Content::ShutdownRequest(ShutdownRequest { restart });
             let asked = self.client().request(Channel::Control, request);

@@ -31,6 +31,21 @@ pub enum Output {
 }
 
 impl Output {
+    /// What the output says as plain text; empty for a picture.
+    pub fn text(&self) -> String {
+        match self {
+            Output::Stream { text, .. } => text.clone(),
+            Output::Error { ename, evalue, .. } => format!("{ename}: {evalue}"),
+            Output::DisplayData { data, .. } | Output::ExecuteResult { data, .. } => {
+                match data.get("text/plain") {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(Value::Array(lines)) => lines.iter().filter_map(Value::as_str).collect(),
+                    _ => String::new(),
+                }
+            }
+        }
+    }
+
     /// The output as it stands in a notebook's file: valid, whatever the kernel sent.
     pub(super) fn to_json(&self) -> Value {
         match self {

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{ProtocolError, Signer};
+use super::{ProtocolError, Signer, json};
 
 /// The longest path of a Unix socket, in bytes: `sun_path` without its final NUL.
 pub const IPC_PATH_MAX: usize = if cfg!(target_os = "macos") { 103 } else { 107 };
@@ -200,7 +200,7 @@ impl ConnectionInfo {
     /// [`ProtocolError::ConnectionFile`] for what is no JSON or lacks a field, [`ProtocolError::Curve`], and
     /// those of [`ConnectionInfo::validate`].
     pub fn from_json(file: &[u8]) -> Result<ConnectionInfo, ProtocolError> {
-        serde_json::from_slice::<Unchecked>(file)
+        json::from_strict::<Unchecked>(file)
             .map_err(ProtocolError::ConnectionFile)?
             .try_into()
     }

@@ -5,9 +5,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::ProtocolError;
+use super::content::lenient::Text;
 
 /// The frame between the routing identities and the signature.
 pub const DELIMITER: &[u8] = b"<IDS|MSG>";
@@ -101,7 +101,7 @@ impl RawMessage {
     /// escape are borrowed.
     ///
     /// # Errors
-    /// [`ProtocolError::Frame`] when the header is not a JSON object.
+    /// [`ProtocolError::Frame`] when the header is not a JSON object, or a field no kind of text.
     pub fn peek(&self) -> Result<Peek<'_>, ProtocolError> {
         peek(&self.header).map_err(|source| ProtocolError::Frame {
             frame: "header",
@@ -132,71 +132,25 @@ impl fmt::Debug for RawMessage {
 }
 
 fn peek(header: &[u8]) -> Result<Peek<'_>, serde_json::Error> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Fields<'a> {
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         msg_type: Text<'a>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         msg_id: Text<'a>,
-        #[serde(borrow, default)]
+        #[serde(borrow)]
         session: Text<'a>,
-        #[serde(borrow, default)]
-        subshell_id: Text<'a>,
+        #[serde(borrow)]
+        subshell_id: Option<Text<'a>>,
     }
     let fields: Fields<'_> = serde_json::from_slice(header)?;
     Ok(Peek {
-        msg_type: fields.msg_type.0.unwrap_or_default(),
-        msg_id: fields.msg_id.0.unwrap_or_default(),
-        session: fields.session.0.unwrap_or_default(),
-        subshell_id: fields.subshell_id.0,
+        msg_type: fields.msg_type.0,
+        msg_id: fields.msg_id.0,
+        session: fields.session.0,
+        subshell_id: fields.subshell_id.map(|id| id.0),
     })
-}
-
-/// A string, borrowed where it can be; `None` for any other JSON value.
-#[derive(Default)]
-struct Text<'a>(Option<Cow<'a, str>>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Text<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("any value")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Borrowed(text))))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Some(Cow::Owned(text.to_owned()))))
-            }
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-                Ok(Text(None))
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Text(None))
-            }
-        }
-        deserializer.deserialize_any(TextVisitor)
-    }
 }
 
 #[cfg(test)]
@@ -250,7 +204,7 @@ mod tests {
     fn a_peek_borrows_and_takes_odd_types() {
         let mut raw = RawMessage {
             header: Bytes::from_static(
-                br#"{"msg_id":"m\"1","msg_type":"stream","session":{"a":[1]},"subshell_id":null,"x":[{}]}"#,
+                br#"{"msg_id":"m\"1","msg_type":"stream","session":7,"subshell_id":null,"x":[{}]}"#,
             ),
             parent_header: Bytes::from_static(br#"{"msg_id":"p"}"#),
             ..RawMessage::default()
@@ -258,7 +212,7 @@ mod tests {
         let peek = raw.peek().unwrap();
         assert!(matches!(peek.msg_type, Cow::Borrowed("stream")));
         assert_eq!(peek.msg_id, "m\"1");
-        assert_eq!(peek.session, "");
+        assert_eq!(peek.session, "7");
         assert_eq!(peek.subshell_id, None);
         assert_eq!(raw.parent_msg_id().unwrap(), "p");
 

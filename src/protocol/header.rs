@@ -30,7 +30,10 @@ pub struct Header {
     #[serde(deserialize_with = "lenient::text")]
     pub version: String,
     /// The subshell that a shell request is meant for (JEP 91); `None` is the main shell.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional_text"
+    )]
     pub subshell_id: Option<String>,
     /// Fields that the specification does not name.
     #[serde(flatten)]

@@ -3,8 +3,10 @@
 //! Mended are bytes that are no UTF-8 (Python's `surrogateescape`), lone surrogate escapes (JavaScript's
 //! `JSON.stringify`), `NaN` and `Infinity` (Python's `json.dumps`), and `null` where a field has a default.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::{Error, Value};
 
 /// Reads one JSON document; an empty frame counts as `{}`.
@@ -14,11 +16,20 @@ pub(crate) fn from_frame<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Error> 
     } else {
         frame
     };
-    serde_json::from_slice(frame).or_else(|strict| from_mended(frame).map_err(|_| strict))
+    from_strict(frame).or_else(|strict| from_mended(frame).map_err(|_| strict))
+}
+
+/// Reads one JSON document and mends nothing.
+pub(crate) fn from_strict<T: DeserializeOwned>(document: &[u8]) -> Result<T, Error> {
+    let text = str::from_utf8(document);
+    if text.is_err() || text.is_ok_and(|text| text.contains("RawValue") || text.contains("\\u00")) {
+        serde_json::from_slice::<Plain>(document)?;
+    }
+    serde_json::from_slice(document)
 }
 
 fn from_mended<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Error> {
-    let mut value: Value = serde_json::from_str(&mend(&String::from_utf8_lossy(frame)))?;
+    let mut value: Value = from_strict(mend(&String::from_utf8_lossy(frame)).as_bytes())?;
     match &mut value {
         Value::Object(fields) => fields.retain(|_, field| !field.is_null()),
         Value::Null => value = Value::Object(Default::default()),
@@ -36,7 +47,7 @@ pub(crate) fn to_frame<T: Serialize>(value: &T) -> bytes::Bytes {
 }
 
 /// Replaces what Python and JavaScript write and JSON does not have.
-fn mend(text: &str) -> String {
+pub(crate) fn mend(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     let mut in_string = false;
@@ -86,6 +97,57 @@ fn mend_number(rest: &str, out: &mut String) -> usize {
     }
     out.push_str(&rest[..1]);
     1
+}
+
+/// A document in which no object begins with the key of serde_json's `RawValue`.
+///
+/// A `Value` takes the string under that key for JSON of its own and reads it with a fresh bound on the
+/// depth, so that a peer could nest documents until the stack is full.
+struct Plain;
+
+impl<'de> Deserialize<'de> for Plain {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Plain, D::Error> {
+        deserializer.deserialize_any(Plain)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = Plain;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+    fn visit_unit<E>(self) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_bool<E>(self, _: bool) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_i64<E>(self, _: i64) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_u64<E>(self, _: u64) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_f64<E>(self, _: f64) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_str<E>(self, _: &str) -> Result<Plain, E> {
+        Ok(Plain)
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Plain, A::Error> {
+        while seq.next_element::<Plain>()?.is_some() {}
+        Ok(Plain)
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Plain, A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if key == "$serde_json::private::RawValue" {
+                return Err(serde::de::Error::custom("a key that is reserved"));
+            }
+            map.next_value::<Plain>()?;
+        }
+        Ok(Plain)
+    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ProtocolError;
 use super::content::lenient;
+use super::{ProtocolError, json};
 
 /// A `kernel.json` (jupyter_client: Kernel specs). A missing field is empty.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ impl KernelSpec {
     /// # Errors
     /// [`ProtocolError::KernelSpec`] with the line and the column.
     pub fn from_json(file: &[u8]) -> Result<KernelSpec, ProtocolError> {
-        serde_json::from_slice(file).map_err(ProtocolError::KernelSpec)
+        json::from_strict(file).map_err(ProtocolError::KernelSpec)
     }
 
     /// `argv` for one start. What is put in is not looked at again.

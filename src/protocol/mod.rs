@@ -24,6 +24,8 @@ pub mod header;
 mod json;
 pub mod kernelspec;
 pub mod message;
+#[cfg(test)]
+mod properties;
 pub mod signing;
 
 pub use connection::{Address, Channel, ConnectionInfo, Transport};

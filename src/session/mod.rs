@@ -10,6 +10,7 @@ mod lock;
 mod log;
 mod workspace;
 
+pub mod conversation;
 pub mod export;
 pub mod history;
 

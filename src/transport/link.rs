@@ -29,8 +29,7 @@ pub(super) async fn open<S: Socket>(
         .tempdir()
         .map_err(|error| failed(&error))?;
     let path = folder.path().join("s");
-    let listener =
-        std::os::unix::net::UnixListener::bind(&path).map_err(|error| failed(&error))?;
+    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(|error| failed(&error))?;
     let mut events = socket.monitor();
     let endpoint = socket
         .bind_listener(listener)

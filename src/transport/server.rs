@@ -150,7 +150,10 @@ async fn serve_router(
     }
     if let Some(identity) = identity {
         let mut senders = lock(&senders);
-        if senders.get(&identity).is_some_and(|(owner, _)| *owner == number) {
+        if senders
+            .get(&identity)
+            .is_some_and(|(owner, _)| *owner == number)
+        {
             senders.remove(&identity);
         }
     }

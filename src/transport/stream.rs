@@ -76,7 +76,10 @@ async fn connect_pinned(path: &Path) -> io::Result<UnixStream> {
 
 #[cfg(not(target_os = "linux"))]
 async fn connect_pinned(path: &Path) -> io::Result<UnixStream> {
-    if !std::fs::symlink_metadata(path)?.file_type().is_socket_like() {
+    if !std::fs::symlink_metadata(path)?
+        .file_type()
+        .is_socket_like()
+    {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "it is not a socket",

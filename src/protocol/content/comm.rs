@@ -16,7 +16,10 @@ pub struct CommOpen {
     #[serde(deserialize_with = "lenient::text")]
     pub target_name: String,
     /// Where a front end finds the target; rarely used.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional_text"
+    )]
     pub target_module: Option<String>,
     #[serde(deserialize_with = "lenient::object")]
     pub data: Map<String, Value>,
@@ -47,7 +50,10 @@ pub struct CommClose {
 #[serde(default)]
 pub struct CommInfoRequest {
     /// `None` asks for the comms of every target.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional_text"
+    )]
     pub target_name: Option<String>,
 }
 

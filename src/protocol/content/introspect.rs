@@ -123,7 +123,10 @@ pub struct HistoryRequest {
     )]
     pub n: Option<u64>,
     /// A glob for `search`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional_text"
+    )]
     pub pattern: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unique: Option<bool>,

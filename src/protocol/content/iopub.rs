@@ -43,7 +43,10 @@ pub struct UpdateDisplayData {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Transient {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lenient::optional_text"
+    )]
     pub display_id: Option<String>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,

@@ -1,5 +1,6 @@
 //! Readers for fields that real peers fill with another JSON type than the specification says.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -10,43 +11,66 @@ use crate::event::MimeBundle;
 
 /// A string; `null` is the empty one, a list of strings is joined, a number or a boolean is spelt out.
 pub(crate) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    struct Text;
-    impl<'de> Visitor<'de> for Text {
-        type Value = String;
+    Text::deserialize(deserializer).map(|Text(text)| text.into_owned())
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a string or a list of strings")
-        }
-        fn visit_str<E>(self, text: &str) -> Result<String, E> {
-            Ok(text.to_owned())
-        }
-        fn visit_string<E>(self, text: String) -> Result<String, E> {
-            Ok(text)
-        }
-        fn visit_unit<E>(self) -> Result<String, E> {
-            Ok(String::new())
-        }
-        fn visit_bool<E>(self, value: bool) -> Result<String, E> {
-            Ok(value.to_string())
-        }
-        fn visit_i64<E>(self, value: i64) -> Result<String, E> {
-            Ok(value.to_string())
-        }
-        fn visit_u64<E>(self, value: u64) -> Result<String, E> {
-            Ok(value.to_string())
-        }
-        fn visit_f64<E>(self, value: f64) -> Result<String, E> {
-            Ok(value.to_string())
-        }
-        fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<String, A::Error> {
-            let mut joined = String::new();
-            while let Some(part) = parts.next_element::<Option<String>>()? {
-                joined.push_str(&part.unwrap_or_default());
-            }
-            Ok(joined)
-        }
+/// As [`text`], with `null` for none.
+pub(crate) fn optional_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let text = Option::<Text<'_>>::deserialize(deserializer)?;
+    Ok(text.map(|Text(text)| text.into_owned()))
+}
+
+/// What [`text`] reads, borrowed from the frame where no escape stands in the way.
+#[derive(Default)]
+pub(crate) struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        deserializer.deserialize_any(TextVisitor).map(Text)
     }
-    deserializer.deserialize_any(Text)
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or a list of strings")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(text.into())
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(text.to_owned().into())
+    }
+    fn visit_string<E>(self, text: String) -> Result<Self::Value, E> {
+        Ok(text.into())
+    }
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok("".into())
+    }
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(value.to_string().into())
+    }
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(value.to_string().into())
+    }
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(value.to_string().into())
+    }
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(value.to_string().into())
+    }
+    fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Self::Value, A::Error> {
+        let mut joined = String::new();
+        while let Some(part) = parts.next_element::<Option<String>>()? {
+            joined.push_str(&part.unwrap_or_default());
+        }
+        Ok(joined.into())
+    }
 }
 
 /// A list of strings; one string is a list of one, `null` and `{}` are the empty list.

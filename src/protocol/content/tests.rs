@@ -189,6 +189,22 @@ fn deep_nesting_is_not_followed() {
 }
 
 #[test]
+fn nesting_hidden_in_strings_is_not_followed() {
+    let mut hidden = String::from("1");
+    for _ in 0..20 {
+        let nested = format!("{}{hidden}{}", "[".repeat(120), "]".repeat(120));
+        hidden = json!({"$serde_json::private::RawValue": nested}).to_string();
+    }
+    let escaped = r#"{"\u0024serde_json::private::Raw\u0056alue": "[1]"}"#.to_owned();
+    let not_json = hidden.replacen("{", "{\"x\": NaN,", 1);
+    for hidden in [hidden, escaped, not_json] {
+        let raw = Bytes::from(format!(r#"{{"data": {{"a": {hidden}}}}}"#));
+        let content = Content::decode("display_data", &raw);
+        assert!(matches!(content, Content::Unknown { .. }));
+    }
+}
+
+#[test]
 fn debug_output_has_no_typed_password() {
     let reply = decode("input_reply", json!({"value": "hunter2"}));
     let broken = decode("input_reply", json!({"value": {"value": "hunter2"}}));

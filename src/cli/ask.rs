@@ -1,0 +1,101 @@
+//! `heddle ask`: one request, one answer.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::error::{CliError, Exit};
+use super::keyboard;
+use super::setup::{self, Author};
+use super::{Global, KernelArgs, ModelArgs, renderer};
+use crate::config::Loaded;
+use crate::executor::NoInput;
+use crate::session::conversation::{Conversation, Setup};
+
+#[derive(Args)]
+pub struct Ask {
+    /// What you want to know, or to have done
+    #[arg(value_name = "REQUEST")]
+    request: String,
+    /// A file to work on; it is copied into the session
+    #[arg(short, long = "file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Go on with an earlier session: an id, its beginning, or `last`
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// With --session: run the earlier cells again, to have their variables
+    #[arg(long, requires = "session")]
+    rebuild: bool,
+    /// Show the answer alone
+    #[arg(short, long)]
+    quiet: bool,
+    #[command(flatten)]
+    kernel: KernelArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+impl Ask {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        if self.request.trim().is_empty() {
+            return Err(CliError::Usage("the request is empty".into()));
+        }
+        let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
+        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let mut conversation = match &self.session {
+            None => Conversation::begin(setup)?,
+            Some(text) => {
+                let id = crate::session::resolve(&setup::workspace(&loaded)?, text)?;
+                Conversation::resume(setup, &id)?
+            }
+        };
+        let mut files = Vec::new();
+        for file in &self.files {
+            files.push(conversation.add_file(file)?);
+        }
+        let mut sink = renderer(global.json, self.quiet);
+        conversation.announce(&mut *sink);
+        if self.rebuild && conversation.rebuildable() > 0 {
+            conversation.rebuild(&mut *sink, &mut interrupts).await?;
+        }
+        let status = conversation
+            .ask(
+                &self.request,
+                files,
+                &mut *sink,
+                &mut NoInput,
+                &mut interrupts,
+            )
+            .await;
+        conversation.close().await;
+        Ok(status?.into())
+    }
+}
+
+/// Settings and everything for a conversation with the configured model.
+pub async fn prepare(
+    global: &Global,
+    kernel: &KernelArgs,
+    model: &ModelArgs,
+) -> Result<(Loaded, Setup), CliError> {
+    let loaded = setup::load(
+        global,
+        &[
+            ("execution_service.kernel_mode", kernel.mode.clone()),
+            ("kernel.name", kernel.kernel.clone()),
+            ("llm.model", model.model.clone()),
+            ("llm.record", model.record.clone()),
+            ("llm.replay", model.replay.clone()),
+        ],
+    )?;
+    let llm = setup::provider(&loaded.settings)?;
+    let env = kernel.env.clone();
+    tokio::task::spawn_blocking(move || {
+        let launcher = setup::launcher(&loaded.settings, Author::Model)?;
+        let choice = setup::choose_kernel(&loaded.settings)?;
+        let setup = setup::conversation(&loaded, llm, launcher, choice, &env)?;
+        Ok((loaded, setup))
+    })
+    .await
+    .map_err(|error| CliError::Missing(error.to_string()))?
+}

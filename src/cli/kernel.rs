@@ -1,0 +1,78 @@
+//! `heddle kernel`: the kernelspecs of this machine.
+
+use clap::Subcommand;
+
+use super::Global;
+use super::error::{CliError, Exit};
+use super::table::table;
+use crate::kernel::{discovery, prefixes, python};
+
+#[derive(Subcommand)]
+pub enum Kernel {
+    /// The kernels that are installed, and the one that is used without --kernel
+    List,
+}
+
+impl Kernel {
+    pub fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let Kernel::List = self;
+        let python = python::find()?;
+        let installed = discovery::list(&prefixes());
+        if global.json {
+            let kernels: Vec<serde_json::Value> = installed
+                .iter()
+                .map(|kernel| {
+                    serde_json::json!({
+                        "name": kernel.name,
+                        "resource_dir": kernel.folder,
+                        "spec": kernel.spec.as_ref().ok(),
+                        "problem": kernel.spec.as_ref().err(),
+                    })
+                })
+                .collect();
+            println!(
+                "{}",
+                serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)})
+            );
+            return Ok(Exit::Done);
+        }
+        match python {
+            Some(python) => println!(
+                "Without --kernel: {}{}",
+                python.executable.display(),
+                if python.managed {
+                    " (made by Heddle)"
+                } else {
+                    ""
+                }
+            ),
+            None => println!(
+                "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when it first needs one."
+            ),
+        }
+        if installed.is_empty() {
+            println!("No kernelspecs are installed.");
+            return Ok(Exit::Done);
+        }
+        let rows: Vec<[String; 4]> = installed
+            .into_iter()
+            .map(|kernel| {
+                let (display, language) = match kernel.spec {
+                    Ok(spec) => (spec.display_name, spec.language),
+                    Err(problem) => (format!("cannot be used: {problem}"), String::new()),
+                };
+                [
+                    kernel.name,
+                    display,
+                    language,
+                    kernel.folder.display().to_string(),
+                ]
+            })
+            .collect();
+        print!(
+            "\n{}",
+            table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows)
+        );
+        Ok(Exit::Done)
+    }
+}

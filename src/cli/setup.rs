@@ -1,0 +1,294 @@
+//! From settings to what commands work with: the mode, the kernel, the model.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::Global;
+use super::error::CliError;
+use crate::config::{self, KernelMode, Loaded, ResponseFormat, Settings};
+use crate::executor::Limits;
+use crate::kernel::{Choice, Launcher, Local, Options, python};
+use crate::llm::{
+    JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
+};
+use crate::protocol::Transport;
+use crate::session::conversation::Setup;
+
+/// Reads the settings for a command; warnings go to standard error.
+pub fn load(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
+    let flags = flags
+        .iter()
+        .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
+        .collect();
+    let loaded = config::load(&config::Request::of_process(
+        global.project.clone(),
+        cwd,
+        flags,
+    ))?;
+    for warning in &loaded.warnings {
+        warn(warning);
+    }
+    Ok(loaded)
+}
+
+/// A line on standard error.
+pub fn warn(message: &str) {
+    let style = anstyle::AnsiColor::Yellow.on_default();
+    let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
+}
+
+/// The folder with the sessions: as configured, else the project's `workspace`, else in the user's data folder.
+pub fn workspace(loaded: &Loaded) -> Result<PathBuf, CliError> {
+    use etcetera::BaseStrategy;
+    if let Some(path) = &loaded.settings.workspace.workspace_path {
+        return Ok(path.clone());
+    }
+    if let Some(project) = &loaded.project_dir {
+        return Ok(project.join("workspace"));
+    }
+    etcetera::choose_base_strategy()
+        .map(|base| base.data_dir().join("heddle/workspace"))
+        .map_err(|_| {
+            CliError::Usage(
+                "there is no home folder for sessions. Set HOME, or workspace.workspace_path"
+                    .into(),
+            )
+        })
+}
+
+/// Whose code is about to run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// The person's own, or what Heddle ships.
+    Person,
+    Model,
+}
+
+/// The launcher for the configured mode. Code of a model runs without isolation only where somebody said so by name.
+pub fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>, CliError> {
+    let mode = settings.execution_service.kernel_mode;
+    match mode {
+        KernelMode::Container | KernelMode::Sandbox => {
+            return Err(CliError::Missing(format!(
+                "{} mode is not in this version of Heddle, and nothing else is used in its place.\n\
+                 To run the code with your own permissions instead: --mode local",
+                mode.name()
+            )));
+        }
+        KernelMode::Auto if author == Author::Model => allow_local()?,
+        KernelMode::Local if author == Author::Model => warn(
+            "Local mode: code that the model writes runs with your permissions. Your files and network are not protected.",
+        ),
+        KernelMode::Auto | KernelMode::Local => {}
+    }
+    Ok(Arc::new(Local::new()?))
+}
+
+/// Asks at the terminal whether a model's code may run unprotected.
+fn allow_local() -> Result<(), CliError> {
+    let refused = || {
+        CliError::Missing(
+            "the code that the model writes would run with your permissions: this version of Heddle has no sandbox.\n\
+             If that is what you want: --mode local, or execution_service.kernel_mode = \"local\" in heddle.toml"
+                .into(),
+        )
+    };
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(refused());
+    }
+    warn(
+        "This version of Heddle has no sandbox. Code that the model writes would run with your permissions:\n\
+         it can read, change and delete your files, and use your network.",
+    );
+    let mut err = std::io::stderr();
+    let mut answer = String::new();
+    let _ = write!(err, "Type local to allow that for this session: ").and_then(|()| err.flush());
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    match read.is_ok() && answer.trim() == "local" {
+        true => Ok(()),
+        false => Err(refused()),
+    }
+}
+
+/// The kernel to start: found, or made with progress shown. Blocking.
+pub fn choose_kernel(settings: &Settings) -> Result<Choice, CliError> {
+    let bar = Steps::new();
+    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| bar.show(step));
+    Ok(choice?)
+}
+
+/// The kernel with the packages that Heddle pins. Blocking.
+pub fn managed_kernel() -> Result<Choice, CliError> {
+    let bar = Steps::new();
+    let python = python::managed_or_make(&mut |step| bar.show(step));
+    Ok(Choice::Python(python?))
+}
+
+/// Progress on a terminal as a line that changes, else as lines.
+struct Steps(ProgressBar);
+
+impl Steps {
+    fn new() -> Steps {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+            bar.set_style(style);
+        }
+        Steps(bar)
+    }
+
+    fn show(&self, step: &str) {
+        if std::io::stderr().is_terminal() {
+            // It spins from the first step on: most starts have none, and show nothing.
+            self.0
+                .enable_steady_tick(std::time::Duration::from_millis(120));
+            self.0.set_message(step.to_owned());
+        } else {
+            eprintln!("{step}");
+        }
+    }
+}
+
+impl Drop for Steps {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// How to start a kernel that works in `cwd`.
+pub fn kernel_options(
+    settings: &Settings,
+    launcher: Arc<dyn Launcher>,
+    choice: Choice,
+    cwd: &Path,
+    env: &[String],
+) -> Result<Options, CliError> {
+    Ok(Options {
+        launcher,
+        choice,
+        transport: transport(settings),
+        cwd: cwd.to_path_buf(),
+        env: variables(env)?,
+        start_timeout: settings.kernel.start_timeout,
+    })
+}
+
+fn transport(settings: &Settings) -> Transport {
+    match settings.kernel.transport {
+        config::Transport::Ipc => Transport::Ipc,
+        config::Transport::Tcp => Transport::Tcp,
+    }
+}
+
+/// `NAME=VALUE`, or `NAME` for the value that this process has.
+fn variables(env: &[String]) -> Result<Vec<(String, String)>, CliError> {
+    let variable = |text: &String| match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        Some(_) => Err(CliError::Usage(format!(
+            "--env {text}: a name is missing before the ="
+        ))),
+        None => std::env::var(text)
+            .map(|value| (text.clone(), value))
+            .map_err(|_| {
+                CliError::Usage(format!(
+                    "--env {text}: that variable is not set here. Use --env {text}=VALUE"
+                ))
+            }),
+    };
+    env.iter().map(variable).collect()
+}
+
+/// What a cell may take, for code of a model.
+pub fn limits(settings: &Settings) -> Limits {
+    Limits {
+        timeout: settings.code_interpreter.timeout,
+        characters: settings.code_interpreter.output_chars,
+    }
+}
+
+/// The configured model, with retries and, where asked for, a record; or the replay of one.
+pub fn provider(settings: &Settings) -> Result<Arc<dyn Provider>, CliError> {
+    let llm = &settings.llm;
+    if let Some(path) = &llm.replay {
+        return Ok(Arc::new(Replayer::from_path(path)?));
+    }
+    let mut openai = OpenAiSettings::new(&llm.api_base, llm.model.clone().unwrap_or_default());
+    openai.api_key = llm.api_key.clone();
+    openai.temperature = llm.temperature;
+    openai.top_p = llm.top_p;
+    openai.max_tokens = llm.max_tokens.map(u64::from);
+    openai.seed = llm.seed;
+    openai.frequency_penalty = llm.frequency_penalty;
+    openai.presence_penalty = llm.presence_penalty;
+    openai.connect_timeout = llm.connect_timeout;
+    openai.idle_timeout = llm.idle_timeout;
+    openai.json_mode = match llm.response_format {
+        ResponseFormat::JsonObject => JsonMode::JsonObject,
+        ResponseFormat::JsonSchema => JsonMode::JsonSchema,
+        ResponseFormat::Text => JsonMode::None,
+    };
+    let policy = RetryPolicy {
+        max_retries: llm.max_retries,
+        ..RetryPolicy::default()
+    };
+    let provider = Retry::new(OpenAi::new(openai)?, policy);
+    Ok(match &llm.record {
+        Some(path) => Arc::new(Recorder::create(provider, path)?),
+        None => Arc::new(provider),
+    })
+}
+
+/// Everything for a conversation.
+pub fn conversation(
+    loaded: &Loaded,
+    llm: Arc<dyn Provider>,
+    launcher: Arc<dyn Launcher>,
+    choice: Choice,
+    env: &[String],
+) -> Result<Setup, CliError> {
+    let settings = &loaded.settings;
+    Ok(Setup {
+        root: workspace(loaded)?,
+        llm,
+        agent: crate::agent::Limits {
+            retries: settings.code_interpreter.max_retry_count,
+            rounds: settings.session.max_internal_chat_round_num,
+            characters: settings.code_interpreter.output_chars,
+        },
+        cell: limits(settings),
+        environment: environment(launcher.mode(), &choice, settings),
+        launcher,
+        choice,
+        transport: transport(settings),
+        env: variables(env)?,
+        start_timeout: settings.kernel.start_timeout,
+    })
+}
+
+/// What the models are told of the place where their code runs. The same all day, for the sake of prompt caches.
+fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
+    let mut text = match mode {
+        "local" => "The code runs on the User's own computer with the User's permissions: touch nothing outside the \
+                    working directory unless the User asked for it."
+            .to_owned(),
+        mode => format!("The code runs in {mode} mode."),
+    };
+    if let Some(limit) = settings.code_interpreter.timeout {
+        text.push_str(&format!(" A run may take {} seconds.", limit.as_secs()));
+    }
+    if let Choice::Python(python) = choice {
+        let packages = python::packages(&python.prefix);
+        if !packages.is_empty() {
+            text.push_str(&format!(
+                " Installed, among others: {}.",
+                packages.join(", ")
+            ));
+        }
+    }
+    text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));
+    text
+}

@@ -1,0 +1,307 @@
+//! Events as text for a person: steps on standard error, answers on standard output.
+
+use std::io::{IsTerminal, Write};
+
+use anstyle::{AnsiColor, Effects, Style};
+
+use super::markdown::Markdown;
+use crate::event::{Event, KernelState, Level, MimeBundle, Part, Sink};
+use crate::executor::artifacts::text_of;
+
+const HEADING: Style = Style::new()
+    .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)))
+    .effects(Effects::BOLD);
+const DIM: Style = Style::new().effects(Effects::DIMMED);
+const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+const ERROR: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
+const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+
+/// Shows a conversation.
+pub struct Terminal {
+    /// Only answers, warnings and errors.
+    quiet: bool,
+    /// The part that is streaming, and whether its last character ended a line.
+    open: Option<Part>,
+    at_line_start: bool,
+    /// Parts that were streamed since the finished one last came.
+    streamed: Vec<Part>,
+    answer: Markdown,
+}
+
+impl Terminal {
+    pub fn new(quiet: bool) -> Terminal {
+        Terminal {
+            quiet,
+            open: None,
+            at_line_start: true,
+            streamed: Vec::new(),
+            answer: Markdown::new(std::io::stdout().is_terminal()),
+        }
+    }
+
+    fn step(&mut self, text: &str) {
+        if !self.quiet {
+            // A closed terminal ends the program by its own signal.
+            let _ = anstream::stderr().lock().write_all(text.as_bytes());
+        }
+    }
+
+    fn say(&mut self, style: Style, text: &str) {
+        self.end_line();
+        let mut err = anstream::stderr().lock();
+        let _ = writeln!(err, "{style}{text}{style:#}");
+    }
+
+    fn heading(&mut self, title: &str) {
+        self.end_line();
+        self.step(&format!("{HEADING}◆ {title}{HEADING:#}\n"));
+    }
+
+    /// Closes a line that output or a stream has left open.
+    fn end_line(&mut self) {
+        if !self.at_line_start {
+            self.step("\n");
+            self.at_line_start = true;
+        }
+    }
+
+    /// Text behind a mark on every line.
+    fn block(&mut self, mark: &str, style: Style, text: &str) {
+        let text = safe(text);
+        let mut out = String::new();
+        for line in text.split_inclusive('\n') {
+            if self.at_line_start {
+                out.push_str(mark);
+            }
+            let (body, end) = match line.strip_suffix('\n') {
+                Some(body) => (body, "\n"),
+                None => (line, ""),
+            };
+            out.push_str(&format!("{style}{body}{style:#}{end}"));
+            self.at_line_start = !end.is_empty();
+        }
+        self.step(&out);
+    }
+
+    fn delta(&mut self, part: Part, text: &str) {
+        if self.open != Some(part) {
+            self.close();
+            self.open = Some(part);
+            match part {
+                Part::Plan => self.heading("Plan"),
+                Part::Code => self.heading("Code"),
+                Part::Answer => self.step("\n"),
+            }
+        }
+        if !self.streamed.contains(&part) {
+            self.streamed.push(part);
+        }
+        match part {
+            Part::Plan => self.block("  ", Style::new(), text),
+            Part::Code => self.block("  ", CODE, text),
+            Part::Answer => self.answer.push(&safe(text)),
+        }
+    }
+
+    fn close(&mut self) {
+        if self.open.take() == Some(Part::Answer) {
+            self.answer.finish();
+        }
+        self.end_line();
+    }
+
+    /// Whether the part was shown while it came; forgets it.
+    fn was_streamed(&mut self, part: Part) -> bool {
+        let before = self.streamed.len();
+        self.streamed.retain(|streamed| *streamed != part);
+        before != self.streamed.len()
+    }
+
+    fn rich(&mut self, data: &MimeBundle) {
+        let picture = data.keys().any(|mime| mime.starts_with("image/"));
+        if picture {
+            return;
+        }
+        if let Some(text) = shown(data) {
+            self.end_line();
+            self.block("  │ ", Style::new(), &format!("{text}\n"));
+        }
+    }
+}
+
+impl Sink for Terminal {
+    fn emit(&mut self, event: Event) {
+        if let Event::Delta { of, text } = &event {
+            return self.delta(*of, text);
+        }
+        // Tokens are counted while a part may still be open.
+        if matches!(event, Event::Usage { .. }) {
+            return;
+        }
+        self.close();
+        match event {
+            // An arm for each part that was shown while it came, which must not come twice.
+            Event::Plan { .. } if self.was_streamed(Part::Plan) => {}
+            Event::Answer { .. } if self.was_streamed(Part::Answer) => {}
+            Event::Plan {
+                init_plan, plan, ..
+            } => {
+                let plan = if plan.trim().is_empty() {
+                    init_plan
+                } else {
+                    plan
+                };
+                self.heading("Plan");
+                self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
+            }
+            Event::Code { code, attempt, .. } => {
+                let streamed = self.was_streamed(Part::Code);
+                if attempt > 1 {
+                    self.say(DIM, &format!("  try {attempt}"));
+                }
+                if !streamed {
+                    self.heading("Code");
+                    self.block("  ", CODE, &format!("{}\n", code.trim_end()));
+                }
+            }
+            Event::Stream { name, text } => {
+                let style = if name == "stderr" { DIM } else { Style::new() };
+                self.block("  │ ", style, &text);
+            }
+            Event::Display { data, update, .. } if !update => self.rich(&data),
+            Event::Result { data, .. } => self.rich(&data),
+            Event::Error {
+                ename,
+                evalue,
+                traceback,
+            } => {
+                let text = match traceback.is_empty() {
+                    true => format!("{ename}: {evalue}"),
+                    false => traceback.join("\n"),
+                };
+                self.block("  │ ", Style::new(), &format!("{}\n", text.trim_end()));
+            }
+            Event::Artifact { path, mime } => {
+                self.step(&format!("  → {} {DIM}({mime}){DIM:#}\n", safe(&path)));
+            }
+            Event::Kernel { state, reason } => match state {
+                KernelState::Fresh | KernelState::Kept => {}
+                KernelState::Rebuilt => self.say(DIM, &format!("Variables are rebuilt: {reason}.")),
+                KernelState::Lost => self.say(
+                    WARNING,
+                    &format!(
+                        "The kernel's variables are lost: {}. Files are kept.",
+                        safe(&reason)
+                    ),
+                ),
+            },
+            Event::Notice { level, message } => {
+                let style = match level {
+                    Level::Info => DIM,
+                    Level::Warning => WARNING,
+                    Level::Error => ERROR,
+                };
+                let title = if level == Level::Error { "error: " } else { "" };
+                self.say(style, &format!("{title}{}", safe(&message)));
+            }
+            Event::Answer { message } => {
+                self.answer.push(&safe(&message));
+                self.answer.finish();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Shows the outputs of code that the person wrote: what it prints as it is, values as text.
+pub struct Outputs;
+
+impl Sink for Outputs {
+    fn emit(&mut self, event: Event) {
+        let mut out = anstream::stdout().lock();
+        let mut err = anstream::stderr().lock();
+        // A reader that has gone (`| head`) is told to the kernel by nobody; its output has nowhere to go.
+        let _ = match event {
+            Event::Stream { name, text } if name == "stderr" => {
+                err.write_all(text.as_bytes()).and_then(|()| err.flush())
+            }
+            Event::Stream { text, .. } => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
+            Event::Display { data, update, .. } if !update => show(&mut out, &data),
+            Event::Result { data, .. } => show(&mut out, &data),
+            Event::Error {
+                ename,
+                evalue,
+                traceback,
+            } => match traceback.is_empty() {
+                true => writeln!(err, "{ename}: {evalue}"),
+                false => writeln!(err, "{}", traceback.join("\n")),
+            },
+            Event::Artifact { path, mime } => writeln!(err, "→ {path} {DIM}({mime}){DIM:#}"),
+            Event::Notice { message, .. } => writeln!(err, "{WARNING}{message}{WARNING:#}"),
+            Event::Kernel {
+                state: KernelState::Lost,
+                reason,
+            } => writeln!(err, "{WARNING}Variables are lost: {reason}.{WARNING:#}"),
+            _ => Ok(()),
+        };
+    }
+}
+
+fn show(out: &mut impl Write, data: &MimeBundle) -> std::io::Result<()> {
+    match shown(data) {
+        Some(text) => writeln!(out, "{text}"),
+        None => Ok(()),
+    }
+}
+
+/// The form of a rich output that a terminal can show.
+fn shown(data: &MimeBundle) -> Option<String> {
+    let value = ["text/plain", "text/markdown", "text/latex"]
+        .iter()
+        .find_map(|mime| data.get(*mime))?;
+    Some(text_of(value))
+}
+
+/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay.
+pub fn safe(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) =
+        rest.find(|character: char| character.is_control() && !matches!(character, '\n' | '\t'))
+    {
+        out.push_str(&rest[..at]);
+        rest = &rest[at..];
+        if let Some(colour) = colour_at(rest) {
+            out.push_str(colour);
+            rest = &rest[colour.len()..];
+        } else {
+            let length = rest.chars().next().map_or(1, char::len_utf8);
+            // A carriage return starts the line anew; here it ends it.
+            if rest.starts_with('\r') && !rest.starts_with("\r\n") {
+                out.push('\n');
+            }
+            rest = &rest[length..];
+        }
+    }
+    out + rest
+}
+
+/// The sequence `ESC [ … m` at the start of the text.
+fn colour_at(text: &str) -> Option<&str> {
+    let body = text.strip_prefix("\x1b[")?;
+    let length = body.find(|character: char| !character.is_ascii_digit() && character != ';')?;
+    body[length..].starts_with('m').then(|| &text[..length + 3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_pass_and_commands_to_the_terminal_do_not() {
+        assert_eq!(safe("\x1b[31mred\x1b[0m"), "\x1b[31mred\x1b[0m");
+        assert_eq!(safe("\x1b]52;c;aGk=\x07hi"), "]52;c;aGk=hi");
+        assert_eq!(safe("\x1b[2Jhi\u{9b}1m"), "[2Jhi1m");
+        assert_eq!(safe("10%\r20%\r\n"), "10%\n20%\n");
+    }
+}

@@ -1,0 +1,396 @@
+//! A session that goes on: its log, its agent and its kernel together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+
+use super::history;
+use super::{Session, SessionError, SessionId};
+use crate::agent::{Agent, AgentError, Scene, Workbench};
+use crate::event::{Event, KernelState, Sink, Status};
+use crate::executor::clip::clip;
+use crate::executor::{Executor, Input, Interrupts, Limits, Places};
+use crate::kernel::{Choice, KernelError, Launcher, Options};
+use crate::llm::Provider;
+use crate::protocol::Transport;
+
+/// Text of one cell that goes into the log; the whole of it is in the session's `outputs` folder.
+const LOGGED_TEXT: usize = 1 << 20;
+/// Lines and characters of a handed-over file that the Planner is shown.
+const PREVIEW_LINES: usize = 5;
+const PREVIEW_CHARACTERS: usize = 400;
+
+/// What goes wrong in a conversation.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// How a conversation is set up.
+#[derive(Clone)]
+pub struct Setup {
+    /// The workspace that holds the sessions.
+    pub root: PathBuf,
+    pub llm: Arc<dyn Provider>,
+    pub agent: crate::agent::Limits,
+    pub cell: Limits,
+    pub launcher: Arc<dyn Launcher>,
+    pub choice: Choice,
+    pub transport: Transport,
+    pub env: Vec<(String, String)>,
+    pub start_timeout: std::time::Duration,
+    /// What the models are told about the place where the code runs.
+    pub environment: String,
+}
+
+/// One conversation, open for requests.
+pub struct Conversation {
+    session: Session,
+    agent: Agent,
+    bench: Bench,
+    mode: String,
+    kernel: String,
+    /// Successful cells of earlier, as long as they may still be run again.
+    rebuildable: Vec<String>,
+    /// Events that the next sink gets first.
+    news: Vec<Event>,
+}
+
+impl Conversation {
+    /// Begins a new session; its kernel starts in the background.
+    pub fn begin(setup: Setup) -> Result<Conversation, ConversationError> {
+        let session = Session::create(&setup.root)?;
+        Ok(Conversation::open(setup, session))
+    }
+
+    /// Goes on with an earlier session. What it remembers of its variables is said honestly: they are lost, unless
+    /// [`rebuild`](Self::rebuild) runs its cells again.
+    pub fn resume(setup: Setup, id: &SessionId) -> Result<Conversation, ConversationError> {
+        let session = Session::open(&setup.root, id)?;
+        Ok(Conversation::open(setup, session))
+    }
+
+    fn open(setup: Setup, mut session: Session) -> Conversation {
+        let budget = setup.cell.characters;
+        let events: Vec<Event> = session.earlier().events().cloned().collect();
+        let rebuildable = history::successful_cells(&events);
+        let mut agent = Agent::new(setup.llm, setup.agent, &setup.environment);
+        for round in history::conversation(&events) {
+            let cells: Vec<(String, String)> = round
+                .cells()
+                .map(|cell| (cell.code.clone(), retold(cell, budget)))
+                .collect();
+            agent.remember(&round.message, &cells, round.answer.as_deref());
+        }
+        let workspace = session.workspace();
+        let places = Places {
+            artifacts: Some(workspace.cwd()),
+            texts: Some(workspace.outputs()),
+            watch: true,
+        };
+        let options = Options {
+            launcher: setup.launcher.clone(),
+            choice: setup.choice.clone(),
+            transport: setup.transport,
+            cwd: workspace.cwd(),
+            env: setup.env,
+            start_timeout: setup.start_timeout,
+        };
+        let first = match rebuildable.is_empty() {
+            true => kernel_event(KernelState::Fresh, "a new kernel"),
+            false => kernel_event(
+                KernelState::Lost,
+                "the session is resumed in a new kernel; files are kept",
+            ),
+        };
+        Conversation {
+            news: session.take_notices(),
+            bench: Bench {
+                seat: Seat::Starting(tokio::spawn(Executor::start(options, places, setup.cell))),
+                news: vec![first],
+            },
+            mode: setup.launcher.mode().to_owned(),
+            kernel: setup.choice.name().to_owned(),
+            session,
+            agent,
+            rebuildable,
+        }
+    }
+
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The first event, and what else is to be told of the opening.
+    pub fn announce(&mut self, sink: &mut dyn Sink) {
+        let mut both = Both::new(&mut self.session, sink);
+        let (id, folder) = (both.log.id().to_string(), both.log.workspace().folder());
+        let workspace = folder.to_string_lossy().into_owned();
+        both.emit(Event::Session {
+            id,
+            workspace,
+            mode: self.mode.clone(),
+            kernel: self.kernel.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        for event in self.news.drain(..) {
+            both.emit(event);
+        }
+    }
+
+    /// How many cells a rebuild would run again; 0 when there is nothing to rebuild.
+    pub fn rebuildable(&self) -> usize {
+        self.rebuildable.len()
+    }
+
+    /// Runs the successful cells of earlier again, to have their variables back. Not logged as cells: they are in the
+    /// log already.
+    pub async fn rebuild(
+        &mut self,
+        sink: &mut dyn Sink,
+        interrupts: &mut Interrupts,
+    ) -> Result<KernelState, ConversationError> {
+        let cells = std::mem::take(&mut self.rebuildable);
+        let (executor, _) = self.bench.executor().await?;
+        let mut failed = 0;
+        for code in &cells {
+            let outcome = executor
+                .run(code, &mut |_| {}, &mut crate::executor::NoInput, interrupts)
+                .await?;
+            failed += u32::from(outcome.status != Status::Ok);
+            if outcome.status == Status::Interrupted || outcome.died.is_some() {
+                break;
+            }
+        }
+        let (state, reason) = match failed {
+            0 => (
+                KernelState::Rebuilt,
+                format!("{} cells were run again", cells.len()),
+            ),
+            n => (
+                KernelState::Lost,
+                format!("{n} of {} cells failed when run again", cells.len()),
+            ),
+        };
+        self.agent.inform(&format!(
+            "The session was resumed in a new kernel: {reason}. Check variables before you rely on them."
+        ));
+        Both::new(&mut self.session, sink).emit(kernel_event(state, &reason));
+        Ok(state)
+    }
+
+    /// Hands a file to the session; gives its name in the working directory.
+    pub fn add_file(&mut self, path: &Path) -> Result<String, ConversationError> {
+        Ok(self.session.workspace().add_file(path)?)
+    }
+
+    /// Works on a request until it is answered.
+    pub async fn ask(
+        &mut self,
+        message: &str,
+        files: Vec<String>,
+        sink: &mut dyn Sink,
+        input: &mut dyn Input,
+        interrupts: &mut Interrupts,
+    ) -> Result<Status, ConversationError> {
+        // Whoever goes on without a rebuild has let the variables go, and the models must know.
+        if !std::mem::take(&mut self.rebuildable).is_empty() {
+            self.agent
+                .inform("The session was resumed in a new kernel: earlier variables are lost, files are kept.");
+        }
+        let notes = notes(&self.session.workspace().cwd(), &files);
+        let mut both = Both::new(&mut self.session, sink);
+        both.emit(Event::User {
+            message: message.to_owned(),
+            files,
+        });
+        let scene = Scene {
+            request: message.to_owned(),
+            workbench: &mut self.bench,
+            sink: &mut both,
+            input,
+            interrupts,
+        };
+        let status = self.agent.ask(scene, &notes).await;
+        if let Some(error) = self.session.log().take_error() {
+            return Err(error.into());
+        }
+        Ok(status?)
+    }
+
+    /// The executor, for what a person asks of the kernel directly.
+    pub async fn executor(&mut self) -> Result<&mut Executor, ConversationError> {
+        Ok(self.bench.executor().await?.0)
+    }
+
+    /// Starts the kernel anew, at the person's wish.
+    pub async fn restart(&mut self, sink: &mut dyn Sink) -> Result<(), ConversationError> {
+        let (executor, _) = self.bench.executor().await?;
+        executor.restart().await?;
+        self.rebuildable.clear();
+        self.agent
+            .inform("The User restarted the kernel: all variables are lost, files are kept.");
+        Both::new(&mut self.session, sink).emit(kernel_event(
+            KernelState::Lost,
+            "it was restarted on request",
+        ));
+        Ok(())
+    }
+
+    /// Writes the session so far as a notebook beside its log and gives the path.
+    pub fn save_notebook(&self) -> Result<PathBuf, crate::notebook::NotebookError> {
+        let workspace = self.session.workspace();
+        let path = workspace.folder().join("session.ipynb");
+        let events = super::log::read(&workspace.log()).unwrap_or_default();
+        super::export::notebook(events.events()).save(&path)?;
+        Ok(path)
+    }
+
+    /// Ends the kernel and waits until it is gone.
+    pub async fn close(self) {
+        match self.bench.seat {
+            Seat::Ready(executor) => executor.shutdown().await,
+            Seat::Starting(start) => {
+                if let Ok(Ok(executor)) = start.await {
+                    executor.shutdown().await;
+                }
+            }
+            Seat::Empty => {}
+        }
+    }
+}
+
+fn kernel_event(state: KernelState, reason: &str) -> Event {
+    Event::Kernel {
+        state,
+        reason: reason.to_owned(),
+    }
+}
+
+/// An earlier cell's outcome as its report would have said.
+fn retold(cell: &history::Cell, budget: usize) -> String {
+    let how = match cell.status {
+        Some(Status::Ok) => "The code ran without an error.",
+        Some(Status::Error) => "The code failed.",
+        Some(Status::Interrupted) => "The User interrupted the code.",
+        None => "The code never ran to its end.",
+    };
+    let outputs: Vec<String> = cell.outputs.iter().map(|output| output.text()).collect();
+    format!("{how}\n{}", clip(&outputs.join("\n"), budget))
+}
+
+/// What the Planner is told about the files that came with a request.
+fn notes(cwd: &Path, files: &[String]) -> String {
+    let mut notes = String::new();
+    for name in files {
+        notes.push_str(&format!("\n\nFile given: {name}"));
+        if let Some(preview) = preview(&cwd.join(name)) {
+            notes.push_str(&format!(", which begins:\n{preview}"));
+        }
+    }
+    notes
+}
+
+/// The first lines of a text file.
+fn preview(path: &Path) -> Option<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).ok()?;
+    file.take(4096).read_to_end(&mut bytes).ok()?;
+    if bytes.contains(&0) {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    let lines: Vec<&str> = text.lines().take(PREVIEW_LINES).collect();
+    let head: String = lines.join("\n").chars().take(PREVIEW_CHARACTERS).collect();
+    (!head.trim().is_empty()).then_some(head)
+}
+
+/// The place of the executor, which comes a moment after the conversation has begun.
+struct Bench {
+    seat: Seat,
+    news: Vec<Event>,
+}
+
+enum Seat {
+    Starting(JoinHandle<Result<Executor, KernelError>>),
+    Ready(Box<Executor>),
+    /// The start failed, and said why.
+    Empty,
+}
+
+impl Workbench for Bench {
+    fn executor(&mut self) -> BoxFuture<'_, Result<(&mut Executor, Vec<Event>), KernelError>> {
+        Box::pin(async {
+            if let Seat::Starting(start) = &mut self.seat {
+                let started = start.await;
+                self.seat = Seat::Empty;
+                let executor = started.map_err(|error| {
+                    KernelError::Launch(format!("its start was cut off: {error}"))
+                })??;
+                self.seat = Seat::Ready(Box::new(executor));
+            }
+            match &mut self.seat {
+                Seat::Ready(executor) => Ok((&mut **executor, std::mem::take(&mut self.news))),
+                _ => Err(KernelError::Launch("an earlier start failed".into())),
+            }
+        })
+    }
+}
+
+/// Events to the log and to whoever watches.
+struct Both<'a> {
+    log: &'a mut Session,
+    watcher: &'a mut dyn Sink,
+    /// Characters that the running cell has printed into the log.
+    logged: usize,
+}
+
+impl<'a> Both<'a> {
+    fn new(log: &'a mut Session, watcher: &'a mut dyn Sink) -> Self {
+        Both {
+            log,
+            watcher,
+            logged: 0,
+        }
+    }
+
+    /// What the log gets of an event: a cell that prints without end is cut.
+    fn logged(&mut self, event: &Event) -> Option<Event> {
+        match event {
+            Event::Code { .. } => self.logged = 0,
+            Event::Stream { name, text } => {
+                let before = self.logged;
+                self.logged += text.len();
+                if before > LOGGED_TEXT {
+                    return None;
+                }
+                if self.logged > LOGGED_TEXT {
+                    let text = clip(text, LOGGED_TEXT.saturating_sub(before).max(200));
+                    return Some(Event::Stream {
+                        name: name.clone(),
+                        text: text + "\n[… further output of this cell is not in the log …]\n",
+                    });
+                }
+            }
+            _ => {}
+        }
+        Some(event.clone())
+    }
+}
+
+impl Sink for Both<'_> {
+    fn emit(&mut self, event: Event) {
+        if let Some(event) = self.logged(&event) {
+            self.log.emit(event);
+        }
+        self.watcher.emit(event);
+    }
+}
