@@ -75,7 +75,9 @@ pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
             let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
                 continue;
             };
-            let known = found.iter().any(|kernel| kernel.name.eq_ignore_ascii_case(name));
+            let known = found
+                .iter()
+                .any(|kernel| kernel.name.eq_ignore_ascii_case(name));
             if !known && is_valid_name(name) && folder.join("kernel.json").is_file() {
                 found.push(Installed {
                     name: name.to_ascii_lowercase(),
@@ -93,7 +95,10 @@ pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
 /// The kernelspec of this name, which is not case-sensitive.
 pub fn find(name: &str, prefixes: &[PathBuf]) -> Result<Installed, KernelError> {
     let all = list(prefixes);
-    match all.iter().find(|kernel| kernel.name.eq_ignore_ascii_case(name)) {
+    match all
+        .iter()
+        .find(|kernel| kernel.name.eq_ignore_ascii_case(name))
+    {
         Some(kernel) => Ok(kernel.clone()),
         None => Err(KernelError::NoSuchKernel {
             name: name.to_owned(),

@@ -83,7 +83,9 @@ mod tests {
     use super::*;
 
     fn names(parent: &[(&str, &str)]) -> Vec<String> {
-        let parent = parent.iter().map(|(name, value)| (name.into(), value.into()));
+        let parent = parent
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
         kernel_environment(parent, [], [])
             .into_iter()
             .map(|(name, _)| name.into_string().unwrap())
@@ -104,7 +106,10 @@ mod tests {
 
     #[test]
     fn a_proxy_with_a_password_stays_behind() {
-        assert_eq!(names(&[("HTTPS_PROXY", "http://proxy:3128")]), ["HTTPS_PROXY"]);
+        assert_eq!(
+            names(&[("HTTPS_PROXY", "http://proxy:3128")]),
+            ["HTTPS_PROXY"]
+        );
         assert!(names(&[("HTTPS_PROXY", "http://me:pw@proxy:3128")]).is_empty());
     }
 

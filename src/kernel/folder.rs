@@ -87,6 +87,10 @@ fn runtime_root() -> PathBuf {
         .filter(|path| path.is_absolute() && path.is_dir() && path.as_os_str().len() < 50)
         .unwrap_or_else(|| {
             let shm = PathBuf::from("/dev/shm");
-            if shm.is_dir() { shm } else { PathBuf::from("/tmp") }
+            if shm.is_dir() {
+                shm
+            } else {
+                PathBuf::from("/tmp")
+            }
         })
 }

@@ -68,7 +68,9 @@ fn candidates() -> impl Iterator<Item = PathBuf> {
         .into_iter()
         .filter_map(std::env::var_os)
         .map(|prefix| Path::new(&prefix).join("bin/python"));
-    active.chain(on_path("python3")).filter(|path| path.is_file())
+    active
+        .chain(on_path("python3"))
+        .filter(|path| path.is_file())
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -101,7 +103,8 @@ struct Remembered {
 /// than the rest of Heddle's own start.
 fn probe(candidate: &Path) -> Option<Answer> {
     let key = probe_key(candidate);
-    let cache = cache_folder().map(|folder| folder.join(format!("python-{}.json", short_hash(&key))));
+    let cache =
+        cache_folder().map(|folder| folder.join(format!("python-{}.json", short_hash(&key))));
     if let Some(cache) = &cache
         && let Ok(text) = std::fs::read_to_string(cache)
         && let Ok(remembered) = serde_json::from_str::<Remembered>(&text)
@@ -162,7 +165,12 @@ fn modified(path: &Path) -> Option<u128> {
 
 fn cache_folder() -> Option<PathBuf> {
     use etcetera::BaseStrategy;
-    Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("heddle"))
+    Some(
+        etcetera::choose_base_strategy()
+            .ok()?
+            .cache_dir()
+            .join("heddle"),
+    )
 }
 
 fn short_hash(text: &str) -> String {
@@ -177,7 +185,9 @@ fn short_hash(text: &str) -> String {
 fn managed_home() -> Result<PathBuf, KernelError> {
     use etcetera::BaseStrategy;
     let base = etcetera::choose_base_strategy().map_err(|_| {
-        KernelError::Python("there is no home folder to keep a Python environment in. Set HOME.".into())
+        KernelError::Python(
+            "there is no home folder to keep a Python environment in. Set HOME.".into(),
+        )
     })?;
     let folder = base.data_dir().join("heddle/python");
     Ok(folder.join(short_hash(REQUIREMENTS)))
@@ -224,8 +234,9 @@ fn build(home: &Path, progress: Progress) -> Result<(), KernelError> {
         home.display()
     ));
     if home.exists() {
-        std::fs::remove_dir_all(home)
-            .map_err(|error| KernelError::Python(format!("cannot clear {}: {error}", home.display())))?;
+        std::fs::remove_dir_all(home).map_err(|error| {
+            KernelError::Python(format!("cannot clear {}: {error}", home.display()))
+        })?;
     }
     let venv = [OsString::from("-m"), "venv".into(), home.into()];
     run(&base, &venv, &mut |_| {}).map_err(|reason| {
@@ -235,8 +246,9 @@ fn build(home: &Path, progress: Progress) -> Result<(), KernelError> {
         ))
     })?;
     let requirements = home.join("requirements.txt");
-    std::fs::write(&requirements, REQUIREMENTS)
-        .map_err(|error| KernelError::Python(format!("cannot write {}: {error}", requirements.display())))?;
+    std::fs::write(&requirements, REQUIREMENTS).map_err(|error| {
+        KernelError::Python(format!("cannot write {}: {error}", requirements.display()))
+    })?;
     let mut install: Vec<OsString> = [
         "-m",
         "pip",
@@ -268,7 +280,9 @@ fn build(home: &Path, progress: Progress) -> Result<(), KernelError> {
 
 /// A Python that is new enough to make the managed environment with.
 fn base_interpreter() -> Result<PathBuf, KernelError> {
-    let newer = (OLDEST.1..=14).rev().map(|minor| format!("python3.{minor}"));
+    let newer = (OLDEST.1..=14)
+        .rev()
+        .map(|minor| format!("python3.{minor}"));
     let names = std::iter::once("python3".to_owned()).chain(newer);
     let mut oldest = None;
     for candidate in names.filter_map(|name| on_path(&name)) {
@@ -302,7 +316,11 @@ fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<
     let errors = child.stderr.take();
     let errors = std::thread::spawn(move || {
         let lines = errors.map(|errors| BufReader::new(errors).lines());
-        lines.into_iter().flatten().map_while(Result::ok).collect::<Vec<_>>()
+        lines
+            .into_iter()
+            .flatten()
+            .map_while(Result::ok)
+            .collect::<Vec<_>>()
     });
     let mut said = Vec::new();
     if let Some(output) = child.stdout.take() {
