@@ -70,7 +70,9 @@ impl Report {
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let mut args = args;
     let (Some(folder), Some(program)) = (args.next(), args.next()) else {
-        eprintln!("heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program");
+        eprintln!(
+            "heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program"
+        );
         return 2;
     };
     let mut command = Command::new(program);
@@ -82,7 +84,9 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     match runtime {
         Ok(runtime) => runtime.block_on(supervise(command, &PathBuf::from(folder))),
         Err(error) => {
-            report(&Report::Failed(format!("the supervisor cannot run: {error}")));
+            report(&Report::Failed(format!(
+                "the supervisor cannot run: {error}"
+            )));
             1
         }
     }
@@ -109,7 +113,7 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
         Ok(pid) => pid,
         Err(error) => {
             report(&Report::Failed(format!(
-                "{} cannot be started: {error}",
+                "{}: {error}",
                 command.get_program().to_string_lossy()
             )));
             remove(folder);
@@ -121,7 +125,7 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
     let mut order = [0];
     loop {
         tokio::select! {
-            _ = child.recv() => if reap(kernel) { break },
+            _ = child.recv() => if reap(kernel).kernel_ended { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -183,20 +187,34 @@ fn start(command: &mut Command) -> std::io::Result<Pid> {
     Ok(Pid::from_raw(command.spawn()?.id() as i32))
 }
 
-/// Reaps whatever has ended and reports the kernel's end; true once it has ended.
-fn reap(kernel: Pid) -> bool {
-    let mut ended = false;
+/// What [`reap`] found.
+struct Reaped {
+    kernel_ended: bool,
+    /// There is no child left, living or dead.
+    nobody_left: bool,
+}
+
+/// Reaps whatever has ended and reports the kernel's end.
+fn reap(kernel: Pid) -> Reaped {
+    let mut reaped = Reaped {
+        kernel_ended: false,
+        nobody_left: false,
+    };
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
                 report(&Report::Exited(code));
-                ended = true;
+                reaped.kernel_ended = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
                 report(&Report::Signaled(signal as i32));
-                ended = true;
+                reaped.kernel_ended = true;
             }
-            Ok(WaitStatus::StillAlive) | Err(_) => return ended,
+            Ok(WaitStatus::StillAlive) => return reaped,
+            Err(error) => {
+                reaped.nobody_left = error == Errno::ECHILD;
+                return reaped;
+            }
             Ok(_) => {}
         }
     }
@@ -215,12 +233,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in descendants() {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        reap(kernel);
-        let nobody = matches!(
-            waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT)),
-            Err(Errno::ECHILD)
-        );
-        if nobody {
+        if reap(kernel).nobody_left {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.
