@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::KernelError;
-use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply};
+use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply, KernelInfoRequest};
 use crate::protocol::{Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier};
 use crate::transport::{
     ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
@@ -131,10 +132,12 @@ impl Client {
                 (stdin, stdin_queue, Channel::Stdin),
             ],
         );
-        tokio::time::timeout_at(deadline, client.ready())
-            .await
-            .map_err(|_| KernelError::NotReady)??;
-        Ok(client)
+        match tokio::time::timeout_at(deadline, client.ready()).await {
+            Ok(ready) => ready.map(|()| client),
+            Err(_) => Err(KernelError::NotReady {
+                unverified: client.unverified(),
+            }),
+        }
     }
 
     fn spawn_channels(
@@ -180,17 +183,21 @@ impl Client {
     }
 
     /// Waits until what the kernel publishes reaches us: for its welcome, or where it sends none until a reply and
-    /// something published have both come.
+    /// something published have both come. (ipykernel welcomes only the first of several clients.)
     async fn ready(&self) -> Result<(), KernelError> {
         let mut subscribed = self.shared.subscribed.subscribe();
         let mut info = self.shared.info.subscribe();
         let mut dead = self.shared.dead.subscribe();
+        let mut waits_for_shell = false;
         loop {
-            // Its answer is kept by `take`; the exchange itself is not needed.
-            drop(self.request(
-                Channel::Shell,
-                Content::KernelInfoRequest(Default::default()),
-            ));
+            // Control answers while a cell runs, and not every kernel answers there. The answers are kept by `take`; the
+            // exchanges themselves are not needed.
+            let ask = |channel| drop(self.request(channel, KernelInfoRequest {}.into()));
+            ask(Channel::Control);
+            if !waits_for_shell || info.borrow().is_some() {
+                ask(Channel::Shell);
+                waits_for_shell = true;
+            }
             let heard = async {
                 let welcomed = async {
                     let _ = subscribed.wait_for(|s| *s == Subscribed::Welcomed).await;
@@ -227,18 +234,20 @@ impl Client {
 
     /// Sends a request and gives what comes back for it.
     pub fn request(&self, channel: Channel, content: Content) -> Exchange {
-        self.request_with(channel, content, Map::new())
+        self.request_with(channel, content, Map::new(), Vec::new())
     }
 
-    /// The same, with metadata on the request.
+    /// The same, with metadata on the request and binary buffers behind it, as comm messages have them.
     pub fn request_with(
         &self,
         channel: Channel,
         content: Content,
         metadata: Map<String, Value>,
+        buffers: Vec<Bytes>,
     ) -> Exchange {
         let mut message = Message::request(content, &self.shared.session, &self.shared.username);
         message.metadata = metadata;
+        message.buffers = buffers;
         let msg_id = message.header.msg_id.clone();
         let queue = Arc::new(ByteQueue::new(BACKLOG));
         lock(&self.shared.pending).insert(msg_id.clone(), queue.clone());
@@ -246,12 +255,16 @@ impl Client {
             queue.push(Incoming::Died(reason.clone()), 0, true);
         }
         self.send(channel, &message);
+        let unanswered = matches!(
+            message.content,
+            Content::CommOpen(_) | Content::CommMsg(_) | Content::CommClose(_)
+        );
         Exchange {
             shared: self.shared.clone(),
             msg_id,
             queue,
-            awaits_idle: matches!(message.content, Content::ExecuteRequest(_)),
-            replied: false,
+            awaits_idle: unanswered || matches!(message.content, Content::ExecuteRequest(_)),
+            replied: unanswered,
             ended: false,
         }
     }
@@ -272,9 +285,10 @@ impl Client {
 
     /// Answers the `input_request` of running code.
     pub fn answer_input(&self, request: &Message, value: String) {
-        let mut reply = Message::reply_to(request, InputReply { value });
-        // It goes through our own socket, which needs no identity.
-        reply.identities.clear();
+        let Shared {
+            session, username, ..
+        } = &*self.shared;
+        let reply = Message::request(InputReply { value }, session, username).as_child_of(request);
         self.send(Channel::Stdin, &reply);
     }
 
@@ -413,8 +427,9 @@ pub struct Exchange {
     shared: Arc<Shared>,
     msg_id: String,
     queue: Arc<ByteQueue<Incoming>>,
-    /// Whether the `idle` of this request is still to come; other requests end with their reply.
+    /// Whether the `idle` of this request is still to come. Cells and comm messages end with it, others with their reply.
     awaits_idle: bool,
+    /// Whether the reply has come. Comm messages have none.
     replied: bool,
     ended: bool,
 }

@@ -60,6 +60,7 @@ impl Launcher for Local {
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        let place = format!("{} in {}", self.supervisor.display(), launch.cwd.display());
         let command = Command {
             supervisor: self.supervisor.clone(),
             argv: launch.argv,
@@ -69,7 +70,7 @@ impl Launcher for Local {
         };
         let started = Supervised::spawn(command)
             .map(|process| Box::new(process) as Box<dyn Process>)
-            .map_err(|error| KernelError::Launch(error.to_string()));
+            .map_err(|error| KernelError::Launch(format!("{place}: {error}")));
         Box::pin(std::future::ready(started))
     }
 }
