@@ -334,12 +334,17 @@ impl Cell<'_> {
     }
 
     fn gap(&mut self, messages: u64, bytes: u64) {
-        self.sink.emit(Event::Notice {
-            level: Level::Warning,
-            message: format!(
+        let message = match bytes {
+            // Lost in the kernel, which does not count.
+            0 => {
+                "the cell printed faster than its output could be taken; some of it is lost".into()
+            }
+            _ => format!(
                 "{messages} outputs ({bytes} bytes) came faster than they could be shown and are left out"
             ),
-        });
+        };
+        let level = Level::Warning;
+        self.sink.emit(Event::Notice { level, message });
     }
 
     /// Output of a thread that an earlier cell started. Other clients' doings are theirs.

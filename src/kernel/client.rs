@@ -26,6 +26,9 @@ const UNCLAIMED: usize = 1 << 20;
 /// How often an older kernel is asked whether our subscription has reached it.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long nothing may come between a reply and its `idle` before it is looked into whether the `idle` was lost.
+const OVERDUE: Duration = Duration::from_secs(1);
+
 /// How long the owner of a kernel's process may take to say how it ended, after its connection closed.
 const OBITUARY: Duration = Duration::from_millis(800);
 
@@ -254,7 +257,7 @@ impl Client {
         if let Some(reason) = &*self.shared.dead.borrow() {
             queue.push(Incoming::Died(reason.clone()), 0, true);
         }
-        self.send(channel, &message);
+        self.shared.send(channel, &message);
         let unanswered = matches!(
             message.content,
             Content::CommOpen(_) | Content::CommMsg(_) | Content::CommClose(_)
@@ -266,6 +269,8 @@ impl Client {
             awaits_idle: unanswered || matches!(message.content, Content::ExecuteRequest(_)),
             replied: unanswered,
             ended: false,
+            overdue: None,
+            probes: Vec::new(),
         }
     }
 
@@ -289,7 +294,7 @@ impl Client {
             session, username, ..
         } = &*self.shared;
         let reply = Message::request(InputReply { value }, session, username).as_child_of(request);
-        self.send(Channel::Stdin, &reply);
+        self.shared.send(Channel::Stdin, &reply);
     }
 
     /// The next message that belongs to no running request: late output of threads, other clients' doings.
@@ -327,19 +332,6 @@ impl Client {
             .wait_for(|closed| *closed)
             .await;
     }
-
-    fn send(&self, channel: Channel, message: &Message) {
-        let mut raw = message.encode();
-        self.shared.signer.sign(&mut raw);
-        let outgoing = &self.shared.outgoing;
-        let queue = match channel {
-            Channel::Control => &outgoing.control,
-            Channel::Stdin => &outgoing.stdin,
-            _ => &outgoing.shell,
-        };
-        // A closed queue means a closed connection, which every waiting request is told anyway.
-        let _ = queue.send(raw.into_frames());
-    }
 }
 
 async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<Frames>) {
@@ -351,6 +343,19 @@ async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<F
 }
 
 impl Shared {
+    fn send(&self, channel: Channel, message: &Message) {
+        let mut raw = message.encode();
+        self.signer.sign(&mut raw);
+        let outgoing = &self.outgoing;
+        let queue = match channel {
+            Channel::Control => &outgoing.control,
+            Channel::Stdin => &outgoing.stdin,
+            _ => &outgoing.shell,
+        };
+        // A closed queue means a closed connection, which every waiting request is told anyway.
+        let _ = queue.send(raw.into_frames());
+    }
+
     /// Verifies a received message and hands it to the request that it answers.
     fn take(&self, channel: Channel, frames: Frames) {
         let size = frames.iter().map(|frame| frame.len()).sum();
@@ -432,16 +437,28 @@ pub struct Exchange {
     /// Whether the reply has come. Comm messages have none.
     replied: bool,
     ended: bool,
+    /// When to ask for an `idle` that is late.
+    overdue: Option<Instant>,
+    /// Later requests whose answers come through our queue.
+    probes: Vec<String>,
 }
 
 impl Exchange {
     /// The next message; `None` once both the reply and the `idle` have come, in either order, or the kernel died.
+    /// A kernel that publishes faster than it is read drops messages, maybe the `idle` too; then a gap stands for it.
     /// Safe to cancel.
     pub async fn next(&mut self) -> Option<Popped<Incoming>> {
         if self.ended || (self.replied && !self.awaits_idle) {
             return None;
         }
-        let popped = self.queue.pop().await?;
+        let popped = loop {
+            tokio::select! {
+                biased;
+                popped = self.queue.pop() => break popped?,
+                () = at(self.overdue) => self.probe(),
+            }
+        };
+        let mut lost = false;
         match &popped {
             Popped::Item(Incoming::Reply(_)) => self.replied = true,
             Popped::Item(Incoming::Output(message)) => {
@@ -449,17 +466,58 @@ impl Exchange {
                     && status.execution_state == ExecutionState::Idle
                 {
                     self.awaits_idle = false;
+                    let parent = message.parent_header.as_ref();
+                    lost = parent.is_some_and(|parent| self.probes.contains(&parent.msg_id));
                 }
             }
             Popped::Item(Incoming::Died(_)) => self.ended = true,
             _ => {}
         }
+        self.expect_idle();
+        if lost {
+            return Some(Popped::Gap {
+                messages: 1,
+                bytes: 0,
+            });
+        }
         Some(popped)
+    }
+
+    /// Sends a request that the kernel works off after ours. What a kernel publishes stays in order, so the `idle` of
+    /// the probe comes after ours, or instead of it.
+    fn probe(&mut self) {
+        let content = Content::KernelInfoRequest(Default::default());
+        let message = Message::request(content, &self.shared.session, &self.shared.username);
+        let msg_id = message.header.msg_id.clone();
+        lock(&self.shared.pending).insert(msg_id.clone(), self.queue.clone());
+        self.probes.push(msg_id);
+        self.shared.send(Channel::Shell, &message);
+        self.expect_idle();
+    }
+
+    /// Each probe is waited for longer than the one before: a long cell of another client may be in its way.
+    fn expect_idle(&mut self) {
+        let patience = OVERDUE * (1 << self.probes.len().min(6));
+        let late = self.replied && self.awaits_idle;
+        self.overdue = late.then(|| Instant::now() + patience);
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        lock(&self.shared.pending).remove(&self.msg_id);
+        let mut pending = lock(&self.shared.pending);
+        for msg_id in self.probes.iter().chain([&self.msg_id]) {
+            pending.remove(msg_id);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;
