@@ -79,7 +79,7 @@ enum Command {
 }
 
 /// Options of the commands that start a kernel.
-#[derive(Args)]
+#[derive(Args, Clone, Default)]
 pub struct KernelArgs {
     /// Where the code runs; `local` is without isolation
     #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "container", "sandbox"])]
@@ -90,6 +90,9 @@ pub struct KernelArgs {
     /// A variable for the kernel's environment: NAME=VALUE, or NAME to pass on yours
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// A path that an isolated kernel gets to see: read-only, or with :rw to write
+    #[arg(long = "mount", value_name = "PATH[:ro|rw]")]
+    mounts: Vec<String>,
 }
 
 /// Options of the commands that ask a model.

@@ -61,8 +61,7 @@ impl Run {
         let settings = loaded.settings;
         let launcher = setup::launcher(&settings, Author::Person)?;
         let timeout = self.timeout()?;
-        let cwd = std::env::current_dir()
-            .map_err(CliError::io("the working directory cannot be used"))?;
+        let cwd = setup::working_directory(&*launcher)?;
         let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let wanted = settings.clone();
         let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
@@ -70,7 +69,7 @@ impl Run {
             .map_err(|error| CliError::Missing(error.to_string()))??;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
-        let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel.env)?;
+        let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
         let places = Places {
             artifacts: self.artifacts.clone(),
             texts: None,
