@@ -5,6 +5,7 @@ mod chat;
 mod config;
 mod demo;
 mod error;
+mod init;
 mod kernel;
 mod keyboard;
 mod markdown;
@@ -62,6 +63,8 @@ enum Command {
     Chat(chat::Chat),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
+    /// Make a folder a project: its heddle.toml, from a template
+    Init(init::Init),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -153,6 +156,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
