@@ -4,6 +4,7 @@ mod ask;
 mod chat;
 mod config;
 mod demo;
+mod doctor;
 mod error;
 mod init;
 mod kernel;
@@ -63,6 +64,8 @@ enum Command {
     Chat(chat::Chat),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
+    /// Check what this machine can do, and say how to better it
+    Doctor(doctor::Doctor),
     /// Make a folder a project: its heddle.toml, from a template
     Init(init::Init),
     /// Jupyter kernels of this machine
@@ -156,6 +159,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,

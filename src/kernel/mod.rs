@@ -11,6 +11,7 @@ pub mod python;
 mod sandboxed;
 
 pub use client::{Client, Exchange, Incoming};
+pub use folder::roots as folder_roots;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]
 pub use sandboxed::Sandboxed;

@@ -1,0 +1,68 @@
+//! `heddle doctor`: what this machine can do, and what to type to better it.
+
+use clap::Args;
+
+use super::error::{CliError, Exit};
+use super::{Global, setup};
+use crate::config;
+use crate::doctor::{Check, Examination, Verdict, examine};
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Ask the model for one token, to see that the key is accepted and the model known
+    #[arg(long)]
+    model: bool,
+    /// Remove what crashed runs left behind
+    #[arg(long)]
+    fix: bool,
+}
+
+impl Doctor {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let cwd = std::env::current_dir()
+            .map_err(CliError::io("the working directory cannot be used"))?;
+        let request = config::Request::of_process(global.project.clone(), cwd, Vec::new());
+        let settings = config::load(&request);
+        let workspace = settings
+            .as_ref()
+            .ok()
+            .and_then(|loaded| setup::workspace(loaded).ok());
+        let mut worst = Verdict::Pass;
+        let json = global.json;
+        let mut tell = |check: Check| {
+            if check.verdict == Verdict::Fail {
+                worst = Verdict::Fail;
+            }
+            match json {
+                true => println!("{}", serde_json::to_string(&check).unwrap_or_default()),
+                false => show(&check),
+            }
+        };
+        let examination = Examination {
+            settings: &settings,
+            workspace,
+            ask_model: self.model,
+            fix: self.fix,
+        };
+        examine(examination, &mut tell).await;
+        Ok(match worst {
+            Verdict::Fail => Exit::Failed,
+            _ => Exit::Done,
+        })
+    }
+}
+
+fn show(check: &Check) {
+    use anstyle::AnsiColor;
+    let (mark, colour) = match check.verdict {
+        Verdict::Pass => ("✓", AnsiColor::Green),
+        Verdict::Warn => ("!", AnsiColor::Yellow),
+        Verdict::Fail => ("✗", AnsiColor::Red),
+    };
+    let style = colour.on_default();
+    let found = check.found.replace('\n', "\n    ");
+    anstream::println!("{style}{mark}{style:#} {}: {found}", check.name);
+    if let Some(next) = &check.next {
+        anstream::println!("    → {next}");
+    }
+}
