@@ -1,5 +1,7 @@
 //! `heddle doctor`: what this machine can do, and what to type to better it.
 
+use std::io::Write;
+
 use clap::Args;
 
 use super::error::{CliError, Exit};
@@ -33,10 +35,12 @@ impl Doctor {
             if check.verdict == Verdict::Fail {
                 worst = Verdict::Fail;
             }
-            match json {
-                true => println!("{}", serde_json::to_string(&check).unwrap_or_default()),
-                false => show(&check),
-            }
+            let text = match json {
+                true => serde_json::to_string(&check).unwrap_or_default() + "\n",
+                false => shown(&check),
+            };
+            // A reader that has gone has all that it wanted; the exit code still says the rest.
+            let _ = anstream::stdout().write_all(text.as_bytes());
         };
         let examination = Examination {
             settings: &settings,
@@ -52,7 +56,7 @@ impl Doctor {
     }
 }
 
-fn show(check: &Check) {
+fn shown(check: &Check) -> String {
     use anstyle::AnsiColor;
     let (mark, colour) = match check.verdict {
         Verdict::Pass => ("✓", AnsiColor::Green),
@@ -61,8 +65,6 @@ fn show(check: &Check) {
     };
     let style = colour.on_default();
     let found = check.found.replace('\n', "\n    ");
-    anstream::println!("{style}{mark}{style:#} {}: {found}", check.name);
-    if let Some(next) = &check.next {
-        anstream::println!("    → {next}");
-    }
+    let next = check.next.iter().map(|next| format!("    → {next}\n"));
+    format!("{style}{mark}{style:#} {}: {found}\n", check.name) + &next.collect::<String>()
 }

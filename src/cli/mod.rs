@@ -10,6 +10,7 @@ mod init;
 mod kernel;
 mod keyboard;
 mod markdown;
+mod output;
 mod run;
 mod session;
 mod setup;
@@ -25,6 +26,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::event::{Event, Sink};
 use error::{CliError, Exit};
+use output::Output;
 
 /// How long work that nobody waits for, such as a read from the terminal, may hold up the end of the program.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -165,21 +167,27 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }
 }
 
 /// Writes every event as one line of JSON.
-struct Json;
+struct Json(Output);
 
 impl Sink for Json {
     fn emit(&mut self, event: Event) {
-        let mut out = std::io::stdout().lock();
-        // A reader that has gone is no error of the request's.
         if let Ok(line) = serde_json::to_string(&event) {
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            self.0.write(|| {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            });
+        }
+        if matches!(event, Event::Executed { .. }) {
+            self.0.end_cell();
         }
     }
 }
@@ -187,7 +195,8 @@ impl Sink for Json {
 /// The renderer of a conversation.
 fn renderer(json: bool, quiet: bool) -> Box<dyn Sink> {
     match json {
-        true => Box::new(Json),
+        // A reader that has gone is no error of the request's.
+        true => Box::new(Json(Output::new(None))),
         false => Box::new(terminal::Terminal::new(quiet)),
     }
 }
