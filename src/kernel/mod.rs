@@ -1,6 +1,7 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
 mod client;
+pub mod container;
 pub mod discovery;
 mod environment;
 mod folder;
