@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::Check;
 use crate::config::{KernelMode, Loaded};
+use crate::kernel::container::engine::QUICK;
+use crate::kernel::container::{self, Surroundings};
 use crate::kernel::mode::{self, Mode};
 use crate::kernel::{discovery, prefixes, python};
 
@@ -47,6 +49,26 @@ pub(super) fn python() -> Vec<Check> {
         ));
     }
     checks
+}
+
+pub(super) async fn engine(settings: Option<&Loaded>) -> Check {
+    let wanted = settings.map(|loaded| loaded.settings.execution_service.kernel_mode);
+    match container::find(&Surroundings::of_process(), QUICK).await {
+        Ok(engine) => Check::pass(
+            "container engine",
+            format!(
+                "{} {} at {}, API {}",
+                engine.kind.name(),
+                engine.version,
+                engine.socket.display(),
+                engine.api
+            ),
+        ),
+        Err(problem) if wanted == Some(KernelMode::Container) => {
+            Check::fail("container engine", problem.to_string(), problem.remedy())
+        }
+        Err(problem) => Check::warn("container engine", problem.to_string(), problem.remedy()),
+    }
 }
 
 pub(super) fn sandbox(settings: Option<&Loaded>) -> Check {

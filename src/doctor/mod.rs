@@ -80,6 +80,7 @@ pub struct Examination<'a> {
 pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
     let settings = examination.settings.as_ref().ok();
     machine::python().into_iter().for_each(&mut *tell);
+    tell(machine::engine(settings).await);
     tell(machine::sandbox(settings));
     configuration::files(examination.settings)
         .into_iter()
