@@ -95,11 +95,11 @@ pub async fn prepare(
         ],
     )?;
     let llm = setup::provider(&loaded.settings)?;
-    let env = kernel.env.clone();
+    let kernel = kernel.clone();
     tokio::task::spawn_blocking(move || {
         let launcher = setup::launcher(&loaded.settings, Author::Model)?;
         let choice = setup::choose_kernel(&loaded.settings)?;
-        let setup = setup::conversation(&loaded, llm, launcher, choice, &env)?;
+        let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })
     .await

@@ -25,6 +25,8 @@ const TAIL: usize = 16 * 1024;
 pub struct Command {
     /// The heddle binary, which becomes the supervisor.
     pub supervisor: PathBuf,
+    /// What the kernel is confined to, as JSON; empty for nothing.
+    pub sandbox: String,
     pub argv: Vec<String>,
     pub env: Vec<(OsString, OsString)>,
     pub cwd: PathBuf,
@@ -64,6 +66,8 @@ impl Signal {
 pub enum Exit {
     Code(i32),
     Signal(i32),
+    /// Its processes took more than this many bytes together, so it was ended.
+    OutOfMemory(u64),
     /// It never ran, for this reason.
     NotStarted(String),
     /// Its supervisor ended without a word, killed by somebody, and the kernel with it.
@@ -79,6 +83,11 @@ impl fmt::Display for Exit {
                     .map_or("unknown", |signal| signal.as_str());
                 write!(f, "was killed by signal {number} ({name})")
             }
+            Exit::OutOfMemory(limit) => write!(
+                f,
+                "ran out of memory: it took more than {} MiB. execution_service.memory allows more",
+                limit >> 20
+            ),
             Exit::NotStarted(reason) => write!(f, "could not be started: {reason}"),
             Exit::Lost => {
                 f.write_str("was lost together with its supervisor, which somebody killed")
@@ -101,6 +110,7 @@ impl Supervised {
         let mut child = tokio::process::Command::new(&command.supervisor)
             .arg(SUBCOMMAND)
             .arg(&command.folder)
+            .arg(&command.sandbox)
             .args(&command.argv)
             .env_clear()
             .envs(command.env)
@@ -190,16 +200,22 @@ async fn follow(reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
     let mut lines = BufReader::new(reports).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match Report::from_line(&line) {
-            Some(Report::Exited(code)) => exit.send_replace(Some(Exit::Code(code))),
-            Some(Report::Signaled(signal)) => exit.send_replace(Some(Exit::Signal(signal))),
-            Some(Report::Failed(reason)) => exit.send_replace(Some(Exit::NotStarted(reason))),
+            Some(Report::Exited(code)) => first(&exit, Exit::Code(code)),
+            Some(Report::Signaled(signal)) => first(&exit, Exit::Signal(signal)),
+            Some(Report::OutOfMemory(limit)) => first(&exit, Exit::OutOfMemory(limit)),
+            Some(Report::Failed(reason)) => first(&exit, Exit::NotStarted(reason)),
             Some(Report::Started(_)) | None => continue,
         };
     }
+    first(&exit, Exit::Lost);
+}
+
+/// The first reason is the cause; the signal that follows it is the means.
+fn first(exit: &watch::Sender<Option<Exit>>, reason: Exit) {
     exit.send_if_modified(|exit| {
-        let lost = exit.is_none();
-        exit.get_or_insert(Exit::Lost);
-        lost
+        let new = exit.is_none();
+        exit.get_or_insert(reason);
+        new
     });
 }
 

@@ -1,14 +1,21 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
 mod client;
+pub mod container;
 pub mod discovery;
 mod environment;
 mod folder;
 mod launcher;
+pub mod mode;
 pub mod python;
+#[cfg(target_os = "linux")]
+mod sandboxed;
 
 pub use client::{Client, Exchange, Incoming};
-pub use launcher::{Launch, Launcher, Local, Process};
+pub use folder::roots as folder_roots;
+pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
+#[cfg(target_os = "linux")]
+pub use sandboxed::Sandboxed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +52,12 @@ pub enum KernelError {
     /// No Python, or none could be made.
     #[error("no Python for the kernel: {0}")]
     Python(String),
+    /// This machine cannot do what was asked for.
+    #[error(
+        "this machine has no {mode} mode: {reason}.\n\
+         To run the code with your own permissions instead, unprotected: --mode local"
+    )]
+    NoMode { mode: &'static str, reason: String },
     #[error("the kernel cannot be started: {0}")]
     Launch(String),
     #[error("the kernel {exit} before it was ready{}", indented(.printed))]
@@ -89,7 +102,6 @@ fn indented(text: &str) -> String {
 
 /// Which kernel to start.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "there is one for each kernel")]
 pub enum Choice {
     /// `ipykernel` of this Python.
     Python(Python),
@@ -113,6 +125,29 @@ impl Choice {
             Choice::Python(_) => "python3",
             Choice::Installed(installed) => &installed.name,
         }
+    }
+
+    /// Files and folders of the host that the kernel's program is made of.
+    fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
+        let interpreter = match self {
+            Choice::Python(python) => Some(python.executable.clone()),
+            Choice::Installed(installed) => {
+                let spec = installed.spec.as_ref().ok();
+                let exact = self
+                    .spec()
+                    .ok()
+                    .map(|(spec, _)| PathBuf::from(&spec.argv[0]));
+                exact.filter(|_| {
+                    spec.is_some_and(|spec| spec.language.eq_ignore_ascii_case("python"))
+                })
+            }
+        };
+        let mut program = interpreter.map_or_else(Vec::new, |path| python::parts(&path));
+        if let Choice::Installed(installed) = self {
+            program.push(resource_dir.to_path_buf());
+            program.extend(installed.prefix.clone());
+        }
+        program
     }
 
     /// The specification, with its interpreter made exact.
@@ -178,6 +213,7 @@ pub struct Options {
     /// Variables that the user gives to the kernel by name.
     pub env: Vec<(String, String)>,
     pub start_timeout: Duration,
+    pub grants: Grants,
 }
 
 /// A running kernel that we own. Dropping it ends it.
@@ -310,6 +346,8 @@ async fn run(
         argv,
         env,
         cwd: options.cwd.clone(),
+        program: options.choice.program(resource_dir),
+        grants: options.grants.clone(),
         folder: folder.path().to_path_buf(),
     };
     let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);

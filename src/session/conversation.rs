@@ -13,7 +13,7 @@ use crate::agent::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
-use crate::kernel::{Choice, KernelError, Launcher, Options};
+use crate::kernel::{Choice, KernelError, Launcher, Mount, Options};
 use crate::llm::Provider;
 use crate::protocol::Transport;
 
@@ -50,6 +50,7 @@ pub struct Setup {
     pub transport: Transport,
     pub env: Vec<(String, String)>,
     pub start_timeout: Duration,
+    pub grants: crate::kernel::Grants,
     /// What the models are told about the place where the code runs.
     pub environment: String,
 }
@@ -99,6 +100,12 @@ impl Conversation {
             texts: Some(workspace.outputs()),
             watch: true,
         };
+        // What was too long for the model can be read again by its code, and not changed.
+        let mut grants = setup.grants;
+        grants.mounts.push(Mount {
+            path: workspace.outputs(),
+            writable: false,
+        });
         let options = Options {
             launcher: setup.launcher.clone(),
             choice: setup.choice.clone(),
@@ -106,6 +113,7 @@ impl Conversation {
             cwd: workspace.cwd(),
             env: setup.env,
             start_timeout: setup.start_timeout,
+            grants,
         };
         let first = match rebuildable.is_empty() {
             true => kernel_event(KernelState::Fresh, "a new kernel"),

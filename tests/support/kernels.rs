@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use heddle::kernel::discovery::Installed;
 use heddle::kernel::python::{self, Python};
-use heddle::kernel::{Choice, Client, Exchange, Incoming, Kernel, Local, Options};
+use heddle::kernel::{Choice, Client, Exchange, Grants, Incoming, Kernel, Local, Options};
 use heddle::protocol::content::{ExecuteReply, ExecuteRequest};
 use heddle::protocol::{
     Channel, ConnectionInfo, Content, InterruptMode, KernelSpec, Message, Transport,
@@ -29,6 +29,7 @@ pub fn options(transport: Transport) -> Options {
         cwd: std::env::temp_dir(),
         env: Vec::new(),
         start_timeout: Duration::from_secs(60),
+        grants: Grants::default(),
     }
 }
 

@@ -25,9 +25,7 @@ async fn forgetful_kernel(info: ConnectionInfo) {
             true => Content::ExecuteReply(ExecuteReply::default()),
             false => Content::KernelInfoReply(KernelInfoReply::default()),
         };
-        shell
-            .send(frames(&Message::reply_to(&request, reply)))
-            .await;
+        shell.send(frames(&Message::reply_to(&request, reply)));
         if !executes {
             let execution_state = ExecutionState::Idle;
             let idle = Message::request(Status { execution_state }, "kernel", "");
