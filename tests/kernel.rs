@@ -374,6 +374,7 @@ async fn the_last_words_are_complete() {
     for _ in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let process = Supervised::spawn(Command {
+            sandbox: String::new(),
             supervisor: env!("CARGO_BIN_EXE_heddle").into(),
             argv: [
                 "sh",
