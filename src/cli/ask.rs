@@ -9,6 +9,7 @@ use super::keyboard;
 use super::setup::{self, Author};
 use super::{Global, KernelArgs, ModelArgs, renderer};
 use crate::config::Loaded;
+use crate::event::Status;
 use crate::executor::NoInput;
 use crate::session::conversation::{Conversation, Setup};
 
@@ -57,7 +58,11 @@ impl Ask {
         let mut sink = renderer(global.json, self.quiet);
         conversation.announce(&mut *sink);
         if self.rebuild && conversation.rebuildable() > 0 {
-            conversation.rebuild(&mut *sink, &mut interrupts).await?;
+            let rebuilt = conversation.rebuild(&mut *sink, &mut interrupts).await;
+            if !matches!(rebuilt, Ok(Status::Ok | Status::Error)) {
+                conversation.close().await;
+                return Ok(rebuilt?.into());
+            }
         }
         let status = conversation
             .ask(
@@ -90,11 +95,11 @@ pub async fn prepare(
         ],
     )?;
     let llm = setup::provider(&loaded.settings)?;
-    let env = kernel.env.clone();
+    let kernel = kernel.clone();
     tokio::task::spawn_blocking(move || {
         let launcher = setup::launcher(&loaded.settings, Author::Model)?;
         let choice = setup::choose_kernel(&loaded.settings)?;
-        let setup = setup::conversation(&loaded, llm, launcher, choice, &env)?;
+        let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })
     .await

@@ -138,6 +138,8 @@ impl Talk {
     async fn ask(&mut self, request: &str) -> Result<bool, CliError> {
         let files = std::mem::take(&mut self.files);
         let mut keyboard = Keyboard::new(false);
+        // A press at the prompt was meant for the line.
+        self.interrupts.forget();
         self.conversation
             .ask(
                 request,

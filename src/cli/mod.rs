@@ -4,7 +4,9 @@ mod ask;
 mod chat;
 mod config;
 mod demo;
+mod doctor;
 mod error;
+mod init;
 mod kernel;
 mod keyboard;
 mod markdown;
@@ -64,6 +66,10 @@ enum Command {
     Chat(chat::Chat),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
+    /// Check what this machine can do, and say how to better it
+    Doctor(doctor::Doctor),
+    /// Make a folder a project: its heddle.toml, from a template
+    Init(init::Init),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -81,7 +87,7 @@ enum Command {
 }
 
 /// Options of the commands that start a kernel.
-#[derive(Args)]
+#[derive(Args, Clone, Default)]
 pub struct KernelArgs {
     /// Where the code runs; `local` is without isolation
     #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "container", "sandbox"])]
@@ -92,6 +98,9 @@ pub struct KernelArgs {
     /// A variable for the kernel's environment: NAME=VALUE, or NAME to pass on yours
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// A path that an isolated kernel gets to see: read-only, or with :rw to write
+    #[arg(long = "mount", value_name = "PATH[:ro|rw]")]
+    mounts: Vec<String>,
 }
 
 /// Options of the commands that ask a model.
@@ -152,6 +161,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Doctor(doctor) => doctor.run(&cli.global).await,
+        Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),

@@ -70,8 +70,7 @@ impl Run {
         )?;
         let settings = loaded.settings;
         let launcher = setup::launcher(&settings, Author::Person)?;
-        let cwd = std::env::current_dir()
-            .map_err(CliError::io("the working directory cannot be used"))?;
+        let cwd = setup::working_directory(&*launcher)?;
         let wanted = settings.clone();
         let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
             .await
@@ -81,7 +80,7 @@ impl Run {
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
-        let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel.env)?;
+        let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
         let places = Places {
             artifacts: self.artifacts.clone(),
             texts: None,

@@ -54,6 +54,12 @@ pub enum ResponseFormat {
 #[derive(Clone, Debug)]
 pub struct ExecutionService {
     pub kernel_mode: KernelMode,
+    pub network: bool,
+    /// MiB; 0 for three quarters of the machine's.
+    pub memory: u64,
+    pub processes: u64,
+    /// `PATH`, `PATH:ro` or `PATH:rw`.
+    pub mounts: Vec<String>,
 }
 
 /// The isolation of a kernel.
@@ -76,11 +82,6 @@ impl KernelMode {
             KernelMode::Container => "container",
             KernelMode::Sandbox => "sandbox",
         }
-    }
-
-    /// Whether this version can run it. A launcher must refuse the others, not fall back to `local`.
-    pub fn is_available(self) -> bool {
-        matches!(self, KernelMode::Auto | KernelMode::Local)
     }
 }
 
@@ -167,6 +168,17 @@ impl Values {
         }
     }
 
+    fn truth(&self, key: &str) -> bool {
+        matches!(self.0.get(key), Some(Value::Bool(true)))
+    }
+
+    fn list(&self, key: &str) -> Vec<String> {
+        match self.0.get(key) {
+            Some(Value::List(items)) => items.clone(),
+            _ => Vec::new(),
+        }
+    }
+
     fn path(&self, key: &str) -> Option<PathBuf> {
         match self.0.get(key) {
             Some(Value::Path(path)) => Some(path.clone()),
@@ -218,6 +230,10 @@ impl Settings {
                     "sandbox" => KernelMode::Sandbox,
                     _ => KernelMode::Auto,
                 },
+                network: values.truth("execution_service.network"),
+                memory: u64::from(count("execution_service.memory")),
+                processes: u64::from(count("execution_service.processes")),
+                mounts: values.list("execution_service.mounts"),
             },
             kernel: Kernel {
                 name: values.text("kernel.name"),

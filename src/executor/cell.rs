@@ -18,6 +18,8 @@ use crate::transport::Popped;
 const GRACE: Duration = Duration::from_secs(3);
 /// Interrupts that a cell may swallow before its kernel is ended.
 const PATIENCE: u32 = 3;
+/// Longest text of one event, in bytes: kernels send what a fifth of a second printed at once, however much that is.
+const LONGEST_TEXT: usize = 1 << 20;
 
 /// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
 const END_OF_INPUT: &str = "\u{4}";
@@ -28,7 +30,7 @@ struct Cell<'a> {
     sink: &'a mut dyn Sink,
     stdout: Clip,
     stderr: Clip,
-    values: Vec<String>,
+    values: Clip,
     table: bool,
     /// The error as the reply has it, which may come before the output that says the same.
     replied: Option<(String, String, Vec<String>)>,
@@ -52,7 +54,7 @@ pub(super) async fn run(
     let mut cell = Cell {
         stdout: text("stdout"),
         stderr: text("stderr"),
-        values: Vec::new(),
+        values: text("value"),
         table: false,
         replied: None,
         outcome: Outcome {
@@ -61,10 +63,11 @@ pub(super) async fn run(
             seconds: 0.0,
             stdout: String::new(),
             stderr: String::new(),
-            values: Vec::new(),
+            values: String::new(),
             table: None,
             raised: None,
             died: None,
+            lost: None,
             timed_out: false,
             artifacts: Vec::new(),
         },
@@ -77,7 +80,6 @@ pub(super) async fn run(
     let mut interruptions = 0;
     // When the cell is interrupted next: at its time limit first, then while it will not stop.
     let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
-    interrupts.forget();
     let mut exchange = client.request(
         Channel::Shell,
         Content::ExecuteRequest(ExecuteRequest {
@@ -233,6 +235,16 @@ impl Cell<'_> {
             "stderr" => self.stderr.push(&text),
             _ => self.stdout.push(&text),
         }
+        let mut rest = text.as_str();
+        while rest.len() > LONGEST_TEXT {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(LONGEST_TEXT));
+            self.sink.emit(Event::Stream {
+                name: name.clone(),
+                text: piece.to_owned(),
+            });
+            rest = after;
+        }
+        let text = rest.to_owned();
         self.sink.emit(Event::Stream { name, text });
     }
 
@@ -262,8 +274,8 @@ impl Cell<'_> {
             .find_map(|mime| data.get(*mime))
             .map(text_of);
         if let Some(text) = text {
-            let budget = self.executor.limits.characters;
-            self.values.push(super::clip::clip(&text, budget));
+            self.values.push(&text);
+            self.values.push("\n");
         }
     }
 
@@ -331,12 +343,17 @@ impl Cell<'_> {
     }
 
     fn gap(&mut self, messages: u64, bytes: u64) {
-        self.sink.emit(Event::Notice {
-            level: Level::Warning,
-            message: format!(
+        let message = match bytes {
+            // Lost in the kernel, which does not count.
+            0 => {
+                "the cell printed faster than its output could be taken; some of it is lost".into()
+            }
+            _ => format!(
                 "{messages} outputs ({bytes} bytes) came faster than they could be shown and are left out"
             ),
-        });
+        };
+        let level = Level::Warning;
+        self.sink.emit(Event::Notice { level, message });
     }
 
     /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
@@ -354,7 +371,7 @@ impl Cell<'_> {
         let folder = &self.executor.kernel.options().cwd;
         outcome.stdout = self.stdout.finish(folder);
         outcome.stderr = self.stderr.finish(folder);
-        outcome.values = self.values;
+        outcome.values = self.values.finish(folder);
         if self.table && outcome.died.is_none() {
             let client = self.executor.kernel.client();
             outcome.table = runtime::last_table(client).await.unwrap_or_default();
