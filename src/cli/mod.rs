@@ -5,6 +5,7 @@ mod chat;
 mod config;
 mod demo;
 mod error;
+mod image;
 mod kernel;
 mod keyboard;
 mod markdown;
@@ -65,6 +66,9 @@ enum Command {
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// Images for kernels in containers
+    #[command(subcommand)]
+    Image(image::Image),
     /// Sessions: list, show, export, resume
     #[command(subcommand)]
     Session(session::Session),
@@ -154,6 +158,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global),
+        Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
         Command::Completions { shell } => {

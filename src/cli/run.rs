@@ -59,12 +59,13 @@ impl Run {
             ],
         )?;
         let settings = loaded.settings;
-        let launcher = setup::launcher(&settings, Author::Person)?;
+        let launcher = setup::launcher(&settings, Author::Person).await?;
         let timeout = self.timeout()?;
         let cwd = setup::working_directory(&*launcher)?;
         let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let wanted = settings.clone();
-        let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
+        let chosen = launcher.clone();
+        let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted, &*chosen))
             .await
             .map_err(|error| CliError::Missing(error.to_string()))??;
         let kernel_name = choice.name().to_owned();
