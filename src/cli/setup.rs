@@ -236,10 +236,10 @@ pub fn managed_kernel() -> Result<Choice, CliError> {
 }
 
 /// Progress on a terminal as a line that changes, else as lines.
-struct Steps(ProgressBar);
+pub struct Steps(ProgressBar);
 
 impl Steps {
-    fn new() -> Steps {
+    pub fn new() -> Steps {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
@@ -247,7 +247,7 @@ impl Steps {
         Steps(bar)
     }
 
-    fn show(&self, step: &str) {
+    pub fn show(&self, step: &str) {
         if std::io::stderr().is_terminal() {
             // It spins from the first step on: most starts have none, and show nothing.
             self.0
