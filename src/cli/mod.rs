@@ -1,5 +1,6 @@
 //! The command line: one file a subcommand; argument parsing and rendering.
 
+mod approver;
 mod ask;
 mod chat;
 mod config;

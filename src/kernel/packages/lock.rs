@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     fn pins() -> Vec<Pin> {
-        let pin = |name: &str, extras: &[&str], asked| Pin {
+        let pin = |name: &str, extras: &[&str], asked: bool| Pin {
             name: name.into(),
             extras: extras.iter().map(|extra| (*extra).to_owned()).collect(),
             version: "1.0+cpu".into(),

@@ -130,13 +130,22 @@ impl Packages {
             None => (user_folder()?, ["heddle", "packages", tag]),
         };
         let base = std::fs::canonicalize(&base).map_err(PackagesError::folder(&base))?;
+        let folder = overlay::folder(&base, &steps)?;
+        // Of the user's data folder, nothing but packages.
+        let visible = match project {
+            Some(_) => base.join(steps[0]),
+            None => base.join(steps[0]).join(steps[1]),
+        };
+        // Not for version control; one that is there already is the user's.
+        if let Ok(mut ignore) = std::fs::File::create_new(visible.join(".gitignore")) {
+            use std::io::Write;
+            ignore
+                .write_all(b"*\n")
+                .map_err(PackagesError::folder(&visible))?;
+        }
         Ok(Packages {
-            // Of the user's data folder, nothing but packages.
-            visible: match project {
-                Some(_) => base.join(steps[0]),
-                None => base.join(steps[0]).join(steps[1]),
-            },
-            folder: overlay::folder(&base, &steps)?,
+            visible,
+            folder,
             python,
         })
     }
