@@ -1,10 +1,12 @@
 //! The command line: one file a subcommand; argument parsing and rendering.
 
+mod approver;
 mod ask;
 mod chat;
 mod config;
 mod demo;
 mod doctor;
+mod env;
 mod error;
 mod image;
 mod init;
@@ -71,6 +73,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Make a folder a project: its heddle.toml, from a template
     Init(init::Init),
+    /// Packages for the kernels of a project: add, list, remove
+    #[command(subcommand)]
+    Env(env::Env),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -167,6 +172,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),
+        Command::Env(env) => env.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,

@@ -7,6 +7,7 @@ mod environment;
 mod folder;
 mod launcher;
 pub mod mode;
+pub mod packages;
 pub mod python;
 #[cfg(target_os = "linux")]
 mod sandboxed;
@@ -146,23 +147,21 @@ impl Choice {
         }
     }
 
+    /// The Python of this machine that runs the kernel; `None` for kernels of other languages and in containers.
+    fn interpreter(&self) -> Option<PathBuf> {
+        if let Choice::InImage { .. } = self {
+            return None;
+        }
+        let (spec, _) = self.spec().ok()?;
+        let python = spec.language.eq_ignore_ascii_case("python");
+        python.then(|| PathBuf::from(&spec.argv[0]))
+    }
+
     /// Files and folders of the host that the kernel's program is made of.
     fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
-        let interpreter = match self {
-            Choice::InImage { .. } => None,
-            Choice::Python(python) => Some(python.executable.clone()),
-            Choice::Installed(installed) => {
-                let spec = installed.spec.as_ref().ok();
-                let exact = self
-                    .spec()
-                    .ok()
-                    .map(|(spec, _)| PathBuf::from(&spec.argv[0]));
-                exact.filter(|_| {
-                    spec.is_some_and(|spec| spec.language.eq_ignore_ascii_case("python"))
-                })
-            }
-        };
-        let mut program = interpreter.map_or_else(Vec::new, |path| python::parts(&path));
+        let mut program = self
+            .interpreter()
+            .map_or_else(Vec::new, |path| python::parts(&path));
         if let Choice::Installed(installed) = self {
             program.push(resource_dir.to_path_buf());
             program.extend(installed.prefix.clone());
