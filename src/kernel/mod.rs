@@ -420,7 +420,7 @@ async fn run(
 /// Why there is no connection, in terms of the kernel that was started.
 async fn explained(error: KernelError, process: &dyn Process) -> KernelError {
     match error {
-        KernelError::Transport(TransportError::Connect { .. }) => {
+        KernelError::Transport(TransportError::NobodyListens { .. }) => {
             KernelError::NotReady { unverified: 0 }
         }
         // The end of a connection may be noticed before the end of the process, which explains more.
