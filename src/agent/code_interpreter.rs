@@ -60,17 +60,24 @@ impl Agent {
                         thought,
                         attempt,
                     });
-                    let outcome = self.execute(scene, &code).await?;
-                    let report = outcome.report(self.limits.characters);
-                    self.interpreter.told(report.clone());
-                    match outcome.status {
-                        Status::Ok => {
-                            return Ok(Step::Report(format!(
-                                "I ran:\n```python\n{code}\n```\n{report}"
-                            )));
+                    if let Some(reasons) = self.verify(scene, &code) {
+                        self.interpreter.told(reasons.clone());
+                        reasons
+                    } else {
+                        let outcome = self.execute(scene, &code).await?;
+                        let report = outcome.report(self.limits.characters);
+                        self.interpreter.told(report.clone());
+                        match outcome.status {
+                            Status::Ok => {
+                                return Ok(Step::Report(format!(
+                                    "I ran:\n```python\n{code}\n```\n{report}"
+                                )));
+                            }
+                            Status::Interrupted if !outcome.timed_out => {
+                                return Ok(Step::Interrupted);
+                            }
+                            _ => report,
                         }
-                        Status::Interrupted if !outcome.timed_out => return Ok(Step::Interrupted),
-                        _ => report,
                     }
                 }
                 Err(reason) => {
@@ -112,6 +119,29 @@ impl Agent {
             .await?;
         self.interpreter.said(text.clone());
         Ok(reply::code(&text))
+    }
+
+    /// What the policy forbids in the code, in words; none if it may run. To the events it is a cell that failed.
+    fn verify(&self, scene: &mut Scene<'_>, code: &str) -> Option<String> {
+        let findings = self.limits.policy.as_ref()?.check(code);
+        if findings.is_empty() {
+            return None;
+        }
+        let lines = findings.iter().map(|finding| format!("line {finding}"));
+        let reasons = listed(lines.collect());
+        scene.sink.emit(Event::Error {
+            ename: "CodeVerificationError".into(),
+            evalue: format!("the code was not run, the policy forbids:{reasons}"),
+            traceback: Vec::new(),
+        });
+        scene.sink.emit(Event::Executed {
+            status: Status::Error,
+            execution_count: None,
+            seconds: 0.0,
+        });
+        Some(format!(
+            "Your code was not run: it holds what is not allowed here. Write it without:{reasons}"
+        ))
     }
 
     async fn execute(&mut self, scene: &mut Scene<'_>, code: &str) -> Result<Outcome, KernelError> {

@@ -2,6 +2,7 @@
 
 mod ask;
 mod chat;
+mod check;
 mod config;
 mod demo;
 mod error;
@@ -60,6 +61,8 @@ enum Command {
     Ask(ask::Ask),
     /// Talk with the agent
     Chat(chat::Chat),
+    /// Check Python code against the policy, without running it
+    Check(check::Check),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
     /// Jupyter kernels of this machine
@@ -149,6 +152,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(run) => run.run(&cli.global).await,
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
+        Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,

@@ -105,6 +105,11 @@ pub struct CodeInterpreter {
     /// For one cell; `None` for no limit.
     pub timeout: Option<Duration>,
     pub output_chars: usize,
+    pub code_verification_on: bool,
+    /// `None` for the policy's own list; an empty list allows none.
+    pub allowed_modules: Option<Vec<String>>,
+    pub blocked_modules: Option<Vec<String>>,
+    pub blocked_functions: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -163,6 +168,20 @@ impl Values {
     fn seconds(&self, key: &str) -> Option<Duration> {
         match self.0.get(key) {
             Some(Value::Seconds(time)) => Some(*time),
+            _ => None,
+        }
+    }
+
+    fn bool(&self, key: &str) -> Option<bool> {
+        match self.0.get(key) {
+            Some(Value::Bool(yes)) => Some(*yes),
+            _ => None,
+        }
+    }
+
+    fn list(&self, key: &str) -> Option<Vec<String>> {
+        match self.0.get(key) {
+            Some(Value::List(items)) => Some(items.clone()),
             _ => None,
         }
     }
@@ -231,6 +250,13 @@ impl Settings {
                 max_retry_count: count("code_interpreter.max_retry_count"),
                 timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
                 output_chars: count("code_interpreter.output_chars") as usize,
+                code_verification_on: given(
+                    "code_interpreter.code_verification_on",
+                    values.bool("code_interpreter.code_verification_on"),
+                ),
+                allowed_modules: values.list("code_interpreter.allowed_modules"),
+                blocked_modules: values.list("code_interpreter.blocked_modules"),
+                blocked_functions: values.list("code_interpreter.blocked_functions"),
             },
             session: Session {
                 max_internal_chat_round_num: count("session.max_internal_chat_round_num"),
@@ -273,6 +299,10 @@ mod tests {
             Some(Duration::from_secs(600))
         );
         assert_eq!(settings.code_interpreter.output_chars, 4000);
+        assert!(!settings.code_interpreter.code_verification_on);
+        assert_eq!(settings.code_interpreter.allowed_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_functions, None);
         assert_eq!(settings.session.max_internal_chat_round_num, 10);
     }
 }
