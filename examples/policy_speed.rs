@@ -21,7 +21,11 @@ fn main() {
         })
         .collect();
     let attacks = "c = pd.io.common\nc.os.system('ls')\nf = eval\nx['__globals__']\ndf.query('@c.os.system(1)')\n".to_owned();
-    for (name, unit) in [("scripts", demo), ("functions", functions), ("attacks", attacks)] {
+    for (name, unit) in [
+        ("scripts", demo),
+        ("functions", functions),
+        ("attacks", attacks),
+    ] {
         let code = unit.repeat(SIZE / unit.len() + 1);
         let policy = Policy::default();
         let mut times: Vec<_> = (0..RUNS)

@@ -1,6 +1,6 @@
 //! `heddle check`: what the policy forbids in a file, without running it.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::{CliError, Exit};
 use super::{Global, setup};
 use crate::notebook::Notebook;
+use crate::policy::Finding;
 
 /// Longer input is cut off; the policy refuses code of a fraction of it.
 const LONGEST_INPUT: u64 = 64 << 20;
@@ -37,25 +38,17 @@ impl Check {
             false => self.file.display().to_string(),
         };
         let mut exit = Exit::Done;
+        let mut out = std::io::stdout().lock();
         for piece in self.pieces()? {
             for finding in policy.check(&piece.code) {
                 exit = Exit::Failed;
-                match (global.json, piece.cell) {
-                    (true, cell) => println!(
-                        "{}",
-                        serde_json::json!({
-                            "file": name,
-                            "cell": cell,
-                            "line": finding.line,
-                            "column": finding.column,
-                            "rule": finding.rule,
-                            "message": finding.message,
-                            "suggestion": finding.suggestion,
-                        })
-                    ),
-                    (false, Some(cell)) => println!("{name}:cell {cell}:{finding}"),
-                    (false, None) => println!("{name}:{finding}"),
-                }
+                let line = match (global.json, piece.cell) {
+                    (true, cell) => json(&name, cell, &finding),
+                    (false, Some(cell)) => format!("{name}:cell {cell}:{finding}"),
+                    (false, None) => format!("{name}:{finding}"),
+                };
+                // A reader that has gone does not change what the exit code says.
+                let _ = writeln!(out, "{line}");
             }
         }
         Ok(exit)
@@ -72,6 +65,11 @@ impl Check {
         {
             let notebook =
                 Notebook::read(&self.file).map_err(|error| CliError::Usage(error.to_string()))?;
+            if let Some(language) = notebook.language().filter(|language| language != "python") {
+                return Err(unreadable(format!(
+                    "it is a notebook in {language}, not in Python"
+                )));
+            }
             let cells = notebook.code_cells().into_iter().map(|cell| Piece {
                 cell: Some(cell.index + 1),
                 code: cell.source,
@@ -94,4 +92,17 @@ impl Check {
         };
         Ok(vec![Piece { cell: None, code }])
     }
+}
+
+fn json(file: &str, cell: Option<usize>, finding: &Finding) -> String {
+    serde_json::json!({
+        "file": file,
+        "cell": cell,
+        "line": finding.line,
+        "column": finding.column,
+        "rule": finding.rule,
+        "message": finding.message,
+        "suggestion": finding.suggestion,
+    })
+    .to_string()
 }
