@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::error::{CliError, Exit};
 use super::setup::{self, Author};
-use super::{Global, keyboard, renderer};
+use super::{Global, KernelArgs, keyboard, renderer};
 use crate::event::{Event, Level, Status};
 use crate::executor::NoInput;
 use crate::llm::Replayer;
@@ -33,12 +33,19 @@ impl Demo {
         let setup = tokio::task::spawn_blocking(move || {
             // Its code is shipped with Heddle, so it runs as it is.
             let launcher = setup::launcher(&loaded.settings, Author::Person)?;
-            setup::conversation(&loaded, llm, launcher, setup::managed_kernel()?, &[])
+            setup::conversation(
+                &loaded,
+                llm,
+                launcher,
+                setup::managed_kernel()?,
+                &KernelArgs::default(),
+            )
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;
 
-        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let (_, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = Conversation::begin(setup)?;
         let mut sink = renderer(global.json, false);
         conversation.announce(&mut *sink);

@@ -5,10 +5,13 @@ mod chat;
 mod check;
 mod config;
 mod demo;
+mod doctor;
 mod error;
+mod init;
 mod kernel;
 mod keyboard;
 mod markdown;
+mod output;
 mod run;
 mod session;
 mod setup;
@@ -24,6 +27,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::event::{Event, Sink};
 use error::{CliError, Exit};
+use output::Output;
 
 /// How long work that nobody waits for, such as a read from the terminal, may hold up the end of the program.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -65,6 +69,10 @@ enum Command {
     Check(check::Check),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
+    /// Check what this machine can do, and say how to better it
+    Doctor(doctor::Doctor),
+    /// Make a folder a project: its heddle.toml, from a template
+    Init(init::Init),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -82,7 +90,7 @@ enum Command {
 }
 
 /// Options of the commands that start a kernel.
-#[derive(Args)]
+#[derive(Args, Clone, Default)]
 pub struct KernelArgs {
     /// Where the code runs; `local` is without isolation
     #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "container", "sandbox"])]
@@ -93,6 +101,9 @@ pub struct KernelArgs {
     /// A variable for the kernel's environment: NAME=VALUE, or NAME to pass on yours
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     env: Vec<String>,
+    /// A path that an isolated kernel gets to see: read-only, or with :rw to write
+    #[arg(long = "mount", value_name = "PATH[:ro|rw]")]
+    mounts: Vec<String>,
 }
 
 /// Options of the commands that ask a model.
@@ -154,25 +165,31 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Doctor(doctor) => doctor.run(&cli.global).await,
+        Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }
 }
 
 /// Writes every event as one line of JSON.
-struct Json;
+struct Json(Output);
 
 impl Sink for Json {
     fn emit(&mut self, event: Event) {
-        let mut out = std::io::stdout().lock();
-        // A reader that has gone is no error of the request's.
+        self.0.follow(&event);
         if let Ok(line) = serde_json::to_string(&event) {
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            self.0.write(|| {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            });
         }
     }
 }
@@ -180,7 +197,8 @@ impl Sink for Json {
 /// The renderer of a conversation.
 fn renderer(json: bool, quiet: bool) -> Box<dyn Sink> {
     match json {
-        true => Box::new(Json),
+        // A reader that has gone is no error of the request's.
+        true => Box::new(Json(Output::new(None))),
         false => Box::new(terminal::Terminal::new(quiet)),
     }
 }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::Global;
 use super::error::CliError;
+use super::{Global, KernelArgs};
 use crate::config::{self, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
-use crate::kernel::{Choice, Launcher, Local, Options, python};
+use crate::kernel::mode::{self, Mode};
+use crate::kernel::{Choice, Grants, KernelError, Launcher, Local, Mount, Options, python};
 use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
 };
@@ -43,6 +44,12 @@ pub fn warn(message: &str) {
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
 }
 
+/// A quieter line on standard error.
+pub fn note(message: &str) {
+    let style = anstyle::Style::new().dimmed();
+    let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
+}
+
 /// The folder with the sessions: as configured, else the project's `workspace`, else in the user's data folder.
 pub fn workspace(loaded: &Loaded) -> Result<PathBuf, CliError> {
     use etcetera::BaseStrategy;
@@ -72,39 +79,55 @@ pub enum Author {
 
 /// The launcher for the configured mode. Code of a model runs without isolation only where somebody said so by name.
 pub fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>, CliError> {
-    let mode = settings.execution_service.kernel_mode;
-    match mode {
-        KernelMode::Container | KernelMode::Sandbox => {
-            return Err(CliError::Missing(format!(
-                "{} mode is not in this version of Heddle, and nothing else is used in its place.\n\
-                 To run the code with your own permissions instead: --mode local",
-                mode.name()
-            )));
+    let mode = match (settings.execution_service.kernel_mode, author) {
+        (KernelMode::Container, _) => {
+            return Err(CliError::Missing(
+                "container mode is not in this version of Heddle, and nothing else is used in its place.\n\
+                 The ways out: --mode sandbox (no Docker needed), --mode auto, or --mode local (unprotected)"
+                    .into(),
+            ));
         }
-        KernelMode::Auto if author == Author::Model => allow_local()?,
-        KernelMode::Local if author == Author::Model => warn(
-            "Local mode: code that the model writes runs with your permissions. Your files and network are not protected.",
-        ),
-        KernelMode::Auto | KernelMode::Local => {}
+        (KernelMode::Sandbox, _) => Mode::Sandbox,
+        (KernelMode::Local, Author::Model) => {
+            warn(
+                "Local mode: code that the model writes runs with your permissions. Your files and network are not \
+                 protected.",
+            );
+            Mode::Local
+        }
+        // A person's own code runs as it would in a Python of theirs.
+        (KernelMode::Local | KernelMode::Auto, Author::Person) => Mode::Local,
+        (KernelMode::Auto, Author::Model) => Mode::Auto,
+    };
+    match mode::choose(mode) {
+        Ok(chosen) => {
+            if settings.execution_service.kernel_mode == KernelMode::Auto && author == Author::Model
+            {
+                note(&format!(
+                    "Code runs in {} mode, because {}.",
+                    chosen.launcher.mode(),
+                    chosen.because
+                ));
+            }
+            Ok(chosen.launcher)
+        }
+        Err(refused) if mode == Mode::Auto => {
+            allow_local(&refused)?;
+            Ok(Arc::new(Local::new()?))
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(Arc::new(Local::new()?))
 }
 
-/// Asks at the terminal whether a model's code may run unprotected.
-fn allow_local() -> Result<(), CliError> {
-    let refused = || {
-        CliError::Missing(
-            "the code that the model writes would run with your permissions: this version of Heddle has no sandbox.\n\
-             If that is what you want: --mode local, or execution_service.kernel_mode = \"local\" in heddle.toml"
-                .into(),
-        )
-    };
+/// Asks at the terminal whether a model's code may run unprotected, where nothing else can be had.
+fn allow_local(refused: &KernelError) -> Result<(), CliError> {
+    let missing = || CliError::Missing(refused.to_string());
     if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
-        return Err(refused());
+        return Err(missing());
     }
+    warn(&refused.to_string());
     warn(
-        "This version of Heddle has no sandbox. Code that the model writes would run with your permissions:\n\
-         it can read, change and delete your files, and use your network.",
+        "Unprotected means: code that the model writes can read, change and delete your files, and use your network.",
     );
     let mut err = std::io::stderr();
     let mut answer = String::new();
@@ -112,8 +135,91 @@ fn allow_local() -> Result<(), CliError> {
     let read = std::io::stdin().lock().read_line(&mut answer);
     match read.is_ok() && answer.trim() == "local" {
         true => Ok(()),
-        false => Err(refused()),
+        false => Err(missing()),
     }
+}
+
+/// What an isolated kernel gets, of the settings and of `--mount`.
+pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError> {
+    let service = &settings.execution_service;
+    let all = service.mounts.iter().chain(mounts);
+    Ok(Grants {
+        mounts: all.map(|text| mount(text)).collect::<Result<_, _>>()?,
+        network: service.network,
+        memory: match service.memory {
+            0 => machine_memory() / 4 * 3,
+            megabytes => megabytes << 20,
+        },
+        processes: service.processes,
+    })
+}
+
+/// `PATH`, `PATH:ro` or `PATH:rw`.
+fn mount(text: &str) -> Result<Mount, CliError> {
+    let (path, writable) = match text.rsplit_once(':') {
+        Some((path, "rw")) => (path, true),
+        Some((path, "ro")) => (path, false),
+        _ => (text, false),
+    };
+    let path = std::fs::canonicalize(path).map_err(|error| {
+        CliError::Usage(format!("--mount {text}: {path} cannot be used: {error}"))
+    })?;
+    match secret_place(&path) {
+        Some(place) => Err(CliError::Usage(format!(
+            "--mount {text}: {place} is never given to a kernel: keys and settings are kept there. Copy what it needs \
+             to another folder"
+        ))),
+        None => Ok(Mount { path, writable }),
+    }
+}
+
+/// Places that hold keys: the whole of a home, and what is hidden in one.
+fn secret_place(path: &Path) -> Option<String> {
+    use etcetera::BaseStrategy;
+    let home = etcetera::choose_base_strategy()
+        .ok()?
+        .home_dir()
+        .to_path_buf();
+    if home.starts_with(path) {
+        return Some(format!("{}, which holds your home,", path.display()));
+    }
+    let inside = path.strip_prefix(&home).ok()?;
+    let first = inside
+        .components()
+        .next()?
+        .as_os_str()
+        .to_string_lossy()
+        .into_owned();
+    first
+        .starts_with('.')
+        .then(|| home.join(first).display().to_string())
+}
+
+/// Where an isolated kernel works: the working directory, unless that is a home or the root, of which it sees only a
+/// folder of its own.
+pub fn working_directory(launcher: &dyn Launcher) -> Result<PathBuf, CliError> {
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
+    if launcher.mode() == "local" || secret_place(&cwd).is_none() {
+        return Ok(cwd);
+    }
+    let own = cwd.join("heddle");
+    std::fs::create_dir_all(&own)
+        .map_err(CliError::io(format!("cannot make {}", own.display())))?;
+    note(&format!(
+        "The code works in {}, and sees nothing else of the folder above it.",
+        own.display()
+    ));
+    Ok(own)
+}
+
+fn machine_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    total
+        .and_then(|rest| rest.split_ascii_whitespace().next())
+        .and_then(|kilobytes| kilobytes.parse::<u64>().ok())
+        .map_or(4 << 30, |kilobytes| kilobytes << 10)
 }
 
 /// The kernel to start: found, or made with progress shown. Blocking.
@@ -166,22 +272,28 @@ pub fn kernel_options(
     launcher: Arc<dyn Launcher>,
     choice: Choice,
     cwd: &Path,
-    env: &[String],
+    args: &KernelArgs,
 ) -> Result<Options, CliError> {
     Ok(Options {
+        transport: transport(settings, &*launcher)?,
         launcher,
         choice,
-        transport: transport(settings),
         cwd: cwd.to_path_buf(),
-        env: variables(env)?,
+        env: variables(&args.env)?,
+        grants: grants(settings, &args.mounts)?,
         start_timeout: settings.kernel.start_timeout,
     })
 }
 
-fn transport(settings: &Settings) -> Transport {
+/// Only Unix sockets cross the border of an isolated kernel.
+fn transport(settings: &Settings, launcher: &dyn Launcher) -> Result<Transport, CliError> {
     match settings.kernel.transport {
-        config::Transport::Ipc => Transport::Ipc,
-        config::Transport::Tcp => Transport::Tcp,
+        config::Transport::Ipc => Ok(Transport::Ipc),
+        config::Transport::Tcp if launcher.mode() == "local" => Ok(Transport::Tcp),
+        config::Transport::Tcp => Err(CliError::Usage(format!(
+            "kernel.transport = \"tcp\" needs --mode local: a kernel in {} mode has a network of its own. Use ipc",
+            launcher.mode()
+        ))),
     }
 }
 
@@ -249,7 +361,7 @@ pub fn conversation(
     llm: Arc<dyn Provider>,
     launcher: Arc<dyn Launcher>,
     choice: Choice,
-    env: &[String],
+    args: &KernelArgs,
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
     Ok(Setup {
@@ -266,10 +378,11 @@ pub fn conversation(
         },
         cell: limits(settings),
         environment: environment(launcher.mode(), &choice, settings),
+        transport: transport(settings, &*launcher)?,
         launcher,
         choice,
-        transport: transport(settings),
-        env: variables(env)?,
+        env: variables(&args.env)?,
+        grants: grants(settings, &args.mounts)?,
         start_timeout: settings.kernel.start_timeout,
     })
 }
@@ -291,7 +404,16 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
         "local" => "The code runs on the User's own computer with the User's permissions: touch nothing outside the \
                     working directory unless the User asked for it."
             .to_owned(),
-        mode => format!("The code runs in {mode} mode."),
+        _ => {
+            let network = match settings.execution_service.network {
+                true => "with network access",
+                false => "without any network: nothing can be downloaded or installed from there",
+            };
+            format!(
+                "The code runs isolated, {network}. It can write to its working directory and to temporary folders \
+                 only, and sees no other files of the User's than those given to it."
+            )
+        }
     };
     if let Some(limit) = settings.code_interpreter.timeout {
         text.push_str(&format!(" A run may take {} seconds.", limit.as_secs()));

@@ -249,6 +249,30 @@ pub const KEYS: &[Key] = &[
             "isolation of the kernel; `local` has none",
         )
     },
+    key(
+        "execution_service.network",
+        Kind::Bool,
+        Some("false"),
+        "whether an isolated kernel has the network",
+    ),
+    key(
+        "execution_service.memory",
+        Kind::Integer(0, MAX_U32),
+        Some("0"),
+        "MiB for all processes of an isolated kernel; 0 for three quarters of the machine's",
+    ),
+    key(
+        "execution_service.processes",
+        Kind::Integer(16, MAX_U32),
+        Some("512"),
+        "processes and threads of an isolated kernel",
+    ),
+    key(
+        "execution_service.mounts",
+        Kind::List,
+        None,
+        "further paths for an isolated kernel: PATH, read-only, or PATH:rw",
+    ),
     Key {
         flag: Some("--kernel"),
         ..key("kernel.name", Kind::Text, None, "name of a kernelspec")

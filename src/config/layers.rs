@@ -6,7 +6,7 @@ use std::path::Path;
 use super::file::{self, Entry, Format};
 use super::keys::{self, KEYS, Key, PROVIDERS};
 use super::project;
-use super::settings::{KernelMode, Settings, Values};
+use super::settings::{Settings, Values};
 use super::value::{self, Bases, Raw, Value};
 use super::{ConfigError, Loaded, Request, Resolved, Source};
 
@@ -53,7 +53,6 @@ pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigError> {
 
     let (values, resolved) = resolve(&layers);
     let settings = Settings::from_values(&values);
-    warnings.extend(unavailable_mode(&settings, &resolved));
     Ok(Loaded {
         settings,
         values: resolved,
@@ -301,21 +300,6 @@ fn readable_secret(path: &Path, mode: u32, layer: &Layer) -> Option<String> {
             "{0} holds {name} and other users of this machine can read it (mode {mode:04o}): run `chmod 600 {0}`, \
              or keep the key in the environment",
             path.display()
-        )
-    })
-}
-
-fn unavailable_mode(settings: &Settings, resolved: &[Resolved]) -> Option<String> {
-    let mode = settings.execution_service.kernel_mode;
-    let source = resolved
-        .iter()
-        .find(|it| it.key == "execution_service.kernel_mode")
-        .map(|it| &it.source)?;
-    (!mode.is_available()).then(|| {
-        format!(
-            "execution_service.kernel_mode is `{}` ({source}): this version has only `{}`, which has no isolation",
-            mode.name(),
-            KernelMode::Local.name(),
         )
     })
 }

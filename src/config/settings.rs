@@ -54,6 +54,12 @@ pub enum ResponseFormat {
 #[derive(Clone, Debug)]
 pub struct ExecutionService {
     pub kernel_mode: KernelMode,
+    pub network: bool,
+    /// MiB; 0 for three quarters of the machine's.
+    pub memory: u64,
+    pub processes: u64,
+    /// `PATH`, `PATH:ro` or `PATH:rw`.
+    pub mounts: Vec<String>,
 }
 
 /// The isolation of a kernel.
@@ -76,11 +82,6 @@ impl KernelMode {
             KernelMode::Container => "container",
             KernelMode::Sandbox => "sandbox",
         }
-    }
-
-    /// Whether this version can run it. A launcher must refuse the others, not fall back to `local`.
-    pub fn is_available(self) -> bool {
-        matches!(self, KernelMode::Auto | KernelMode::Local)
     }
 }
 
@@ -172,11 +173,8 @@ impl Values {
         }
     }
 
-    fn bool(&self, key: &str) -> Option<bool> {
-        match self.0.get(key) {
-            Some(Value::Bool(yes)) => Some(*yes),
-            _ => None,
-        }
+    fn truth(&self, key: &str) -> bool {
+        matches!(self.0.get(key), Some(Value::Bool(true)))
     }
 
     fn list(&self, key: &str) -> Option<Vec<String>> {
@@ -237,6 +235,10 @@ impl Settings {
                     "sandbox" => KernelMode::Sandbox,
                     _ => KernelMode::Auto,
                 },
+                network: values.truth("execution_service.network"),
+                memory: u64::from(count("execution_service.memory")),
+                processes: u64::from(count("execution_service.processes")),
+                mounts: values.list("execution_service.mounts").unwrap_or_default(),
             },
             kernel: Kernel {
                 name: values.text("kernel.name"),
@@ -250,10 +252,7 @@ impl Settings {
                 max_retry_count: count("code_interpreter.max_retry_count"),
                 timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
                 output_chars: count("code_interpreter.output_chars") as usize,
-                code_verification_on: given(
-                    "code_interpreter.code_verification_on",
-                    values.bool("code_interpreter.code_verification_on"),
-                ),
+                code_verification_on: values.truth("code_interpreter.code_verification_on"),
                 allowed_modules: values.list("code_interpreter.allowed_modules"),
                 blocked_modules: values.list("code_interpreter.blocked_modules"),
                 blocked_functions: values.list("code_interpreter.blocked_functions"),

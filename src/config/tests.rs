@@ -375,19 +375,6 @@ fn a_key_in_a_file_that_others_can_read_is_warned_about() {
     );
 }
 
-#[test]
-fn a_mode_of_a_later_version_is_kept_and_warned_about() {
-    let world = World::new().json("{\"execution_service.kernel_mode\": \"container\"}");
-    let loaded = world.load().unwrap();
-    let mode = loaded.settings.execution_service.kernel_mode;
-    assert_eq!(mode, KernelMode::Container);
-    assert!(!mode.is_available());
-    assert!(
-        loaded.warnings[0]
-            .contains("`container` (taskweaver_config.json:1): this version has only `local`")
-    );
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::memory::exceeds;
 use super::processes::descendants;
 
 /// The hidden subcommand that makes the binary a supervisor.
@@ -27,6 +28,9 @@ pub const SUBCOMMAND: &str = "supervise";
 
 /// How long descendants may take to end once they were killed; only a process stuck in the kernel takes longer.
 const LAST_GASP: Duration = Duration::from_secs(5);
+
+/// How often the memory of a sandbox is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What the supervisor says on its standard output.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub enum Report {
     Exited(i32),
     /// The kernel was killed by this signal.
     Signaled(i32),
+    /// The kernel is ended because its processes took more than this many bytes.
+    OutOfMemory(u64),
 }
 
 impl Report {
@@ -49,6 +55,7 @@ impl Report {
             Report::Failed(reason) => format!("failed {}", reason.replace('\n', " ")),
             Report::Exited(code) => format!("exited {code}"),
             Report::Signaled(signal) => format!("signaled {signal}"),
+            Report::OutOfMemory(limit) => format!("memory {limit}"),
         }
     }
 
@@ -60,29 +67,40 @@ impl Report {
             "failed" => Report::Failed(rest.to_owned()),
             "exited" => Report::Exited(rest.parse().ok()?),
             "signaled" => Report::Signaled(rest.parse().ok()?),
+            "memory" => Report::OutOfMemory(rest.parse().ok()?),
             _ => return None,
         })
     }
 }
 
-/// Runs the supervisor: `supervise FOLDER PROGRAM ARGS…`. FOLDER is removed at the end. Returns the exit code of the
-/// process.
+/// Runs the supervisor: `supervise FOLDER SANDBOX PROGRAM ARGS…`. FOLDER is removed at the end; SANDBOX is JSON, or
+/// empty for none. Returns the exit code of the process.
 pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let mut args = args;
-    let (Some(folder), Some(program)) = (args.next(), args.next()) else {
+    let (Some(folder), Some(sandbox), Some(program)) = (args.next(), args.next(), args.next())
+    else {
         eprintln!(
-            "heddle {SUBCOMMAND} is started by heddle itself and needs a folder and a program"
+            "heddle {SUBCOMMAND} is started by heddle itself and needs a folder, a sandbox and a program"
         );
         return 2;
     };
+    let folder = PathBuf::from(folder);
     let mut command = Command::new(program);
     command.args(args);
+    let confinement = match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
+        Ok(confinement) => confinement,
+        Err(reason) => {
+            report(&Report::Failed(reason));
+            remove(&folder);
+            return 1;
+        }
+    };
     // One thread: the kernel is told of the death of the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(supervise(command, &PathBuf::from(folder))),
+        Ok(runtime) => runtime.block_on(supervise(command, confinement, &folder)),
         Err(error) => {
             report(&Report::Failed(format!(
                 "the supervisor cannot run: {error}"
@@ -92,7 +110,7 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     }
 }
 
-async fn supervise(mut command: Command, folder: &Path) -> i32 {
+async fn supervise(mut command: Command, confinement: Confinement, folder: &Path) -> i32 {
     adopt_descendants();
     let streams = (
         signal(SignalKind::child()),
@@ -109,11 +127,12 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
         ));
         return 1;
     };
-    let kernel = match start(&mut command) {
+    let memory = confinement.memory();
+    let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
             report(&Report::Failed(format!(
-                "{} cannot be started: {error}",
+                "{}: {error}",
                 command.get_program().to_string_lossy()
             )));
             remove(folder);
@@ -123,9 +142,14 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
     report(&Report::Started(kernel.as_raw()));
 
     let mut order = [0];
+    let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            _ = child.recv() => if reap(kernel).kernel { break },
+            _ = look.tick(), if memory.is_some() => if let Some(limit) = memory.filter(|limit| exceeds(*limit)) {
+                report(&Report::OutOfMemory(limit));
+                break;
+            },
+            _ = child.recv() => if reap(kernel).kernel_ended { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -141,6 +165,57 @@ async fn supervise(mut command: Command, folder: &Path) -> i32 {
     end_descendants(kernel, &mut child).await;
     remove(folder);
     0
+}
+
+/// What the kernel's process is confined by.
+#[derive(Default)]
+struct Confinement {
+    #[cfg(target_os = "linux")]
+    sandbox: Option<(super::Sandbox, super::seccomp::Filter)>,
+}
+
+impl Confinement {
+    /// Moves this process into the sandbox, if one is asked for.
+    #[cfg(target_os = "linux")]
+    fn begin(sandbox: &str, folder: &Path) -> Result<Confinement, String> {
+        if sandbox.is_empty() {
+            return Ok(Confinement::default());
+        }
+        let sandbox: super::Sandbox =
+            serde_json::from_str(sandbox).map_err(|error| format!("no sandbox: {error}"))?;
+        super::sandbox::enter(&sandbox, folder)
+            .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
+        Ok(Confinement {
+            sandbox: Some((sandbox, super::seccomp::Filter::new())),
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn begin(sandbox: &str, _: &Path) -> Result<Confinement, String> {
+        match sandbox.is_empty() {
+            true => Ok(Confinement::default()),
+            false => Err("there is a sandbox on Linux only".into()),
+        }
+    }
+
+    /// Bytes that all of it may take together.
+    fn memory(&self) -> Option<u64> {
+        #[cfg(target_os = "linux")]
+        return self.sandbox.as_ref().map(|(sandbox, _)| sandbox.memory);
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
+    /// Gives up in the kernel's process what it must not have. Called between fork and exec.
+    #[cfg(target_os = "linux")]
+    fn complete(&self) -> std::io::Result<()> {
+        let Some((sandbox, filter)) = &self.sandbox else {
+            return Ok(());
+        };
+        super::privileges::limit(sandbox.processes)?;
+        super::privileges::give_up(super::sandbox::Identity::here())?;
+        filter.install()
+    }
 }
 
 /// Standard input as an asynchronous pipe.
@@ -160,7 +235,7 @@ fn adopt_descendants() {
 fn adopt_descendants() {}
 
 /// Starts the kernel as the leader of a group of its own, without the lifeline and the report pipe.
-fn start(command: &mut Command) -> std::io::Result<Pid> {
+fn start(command: &mut Command, confinement: Confinement) -> std::io::Result<Pid> {
     use std::os::fd::AsFd;
     let output = std::io::stderr().as_fd().try_clone_to_owned()?;
     command
@@ -171,10 +246,11 @@ fn start(command: &mut Command) -> std::io::Result<Pid> {
     #[cfg(target_os = "linux")]
     {
         let supervisor = nix::unistd::getpid();
-        // SAFETY: between fork and exec only prctl and getppid are called, both async-signal-safe, and nothing is
-        // allocated.
+        // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
+                confinement.complete()?;
+                // After the change of user, which would undo it.
                 // The last resort, should a cell kill its supervisor.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 match nix::unistd::getppid() == supervisor {
@@ -187,35 +263,35 @@ fn start(command: &mut Command) -> std::io::Result<Pid> {
     Ok(Pid::from_raw(command.spawn()?.id() as i32))
 }
 
-/// What a look at the ended processes found.
-#[derive(Default)]
+/// What [`reap`] found.
 struct Reaped {
-    /// The kernel was among them.
-    kernel: bool,
-    /// No descendant is left.
-    all: bool,
+    kernel_ended: bool,
+    /// There is no child left, living or dead.
+    nobody_left: bool,
 }
 
 /// Reaps whatever has ended and reports the kernel's end.
 fn reap(kernel: Pid) -> Reaped {
-    let mut reaped = Reaped::default();
+    let mut reaped = Reaped {
+        kernel_ended: false,
+        nobody_left: false,
+    };
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
                 report(&Report::Exited(code));
-                reaped.kernel = true;
+                reaped.kernel_ended = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
                 report(&Report::Signaled(signal as i32));
-                reaped.kernel = true;
+                reaped.kernel_ended = true;
             }
             Ok(WaitStatus::StillAlive) => return reaped,
-            Err(Errno::EINTR) | Ok(_) => {}
-            // ECHILD: there is nobody to wait for.
-            Err(_) => {
-                reaped.all = true;
+            Err(error) => {
+                reaped.nobody_left = error == Errno::ECHILD;
                 return reaped;
             }
+            Ok(_) => {}
         }
     }
 }
@@ -233,7 +309,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in descendants() {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        if reap(kernel).all {
+        if reap(kernel).nobody_left {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.
@@ -264,6 +340,7 @@ mod tests {
             Report::Failed("no such file".into()),
             Report::Exited(3),
             Report::Signaled(9),
+            Report::OutOfMemory(1 << 30),
         ] {
             assert_eq!(Report::from_line(&report.to_line()), Some(report));
         }

@@ -15,8 +15,41 @@ pub struct Launch {
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
     pub cwd: PathBuf,
+    /// Files and folders of the host that the kernel's program is made of.
+    pub program: Vec<PathBuf>,
+    pub grants: Grants,
     /// The private folder with the connection file; the launcher's process removes it when the kernel has ended.
     pub folder: PathBuf,
+}
+
+/// A path of the host's that a kernel gets to see.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub path: PathBuf,
+    pub writable: bool,
+}
+
+/// What an isolated kernel may use beside its working directory. A local one has whatever the user has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grants {
+    pub mounts: Vec<Mount>,
+    pub network: bool,
+    /// Bytes, of all of its processes together.
+    pub memory: u64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
+impl Default for Grants {
+    /// Nothing beside the working directory, and no limit on memory.
+    fn default() -> Grants {
+        Grants {
+            mounts: Vec::new(),
+            network: false,
+            memory: u64::MAX,
+            processes: 512,
+        }
+    }
 }
 
 /// A way to run kernels.
@@ -60,8 +93,10 @@ impl Launcher for Local {
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        let place = format!("{} in {}", self.supervisor.display(), launch.cwd.display());
         let command = Command {
             supervisor: self.supervisor.clone(),
+            sandbox: String::new(),
             argv: launch.argv,
             env: launch.env,
             cwd: launch.cwd,
@@ -69,7 +104,7 @@ impl Launcher for Local {
         };
         let started = Supervised::spawn(command)
             .map(|process| Box::new(process) as Box<dyn Process>)
-            .map_err(|error| KernelError::Launch(error.to_string()));
+            .map_err(|error| KernelError::Launch(format!("{place}: {error}")));
         Box::pin(std::future::ready(started))
     }
 }

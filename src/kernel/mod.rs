@@ -1,14 +1,21 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
 mod client;
+pub mod container;
 pub mod discovery;
 mod environment;
 mod folder;
 mod launcher;
+pub mod mode;
 pub mod python;
+#[cfg(target_os = "linux")]
+mod sandboxed;
 
 pub use client::{Client, Exchange, Incoming};
-pub use launcher::{Launch, Launcher, Local, Process};
+pub use folder::roots as folder_roots;
+pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
+#[cfg(target_os = "linux")]
+pub use sandboxed::Sandboxed;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::isolation::Signal;
+use crate::isolation::{Exit, Signal};
 use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
 use crate::transport::TransportError;
@@ -45,14 +52,21 @@ pub enum KernelError {
     /// No Python, or none could be made.
     #[error("no Python for the kernel: {0}")]
     Python(String),
+    /// This machine cannot do what was asked for.
+    #[error(
+        "this machine has no {mode} mode: {reason}.\n\
+         To run the code with your own permissions instead, unprotected: --mode local"
+    )]
+    NoMode { mode: &'static str, reason: String },
     #[error("the kernel cannot be started: {0}")]
     Launch(String),
     #[error("the kernel {exit} before it was ready{}", indented(.printed))]
     DiedAtStart { exit: String, printed: String },
-    #[error(
-        "the kernel did not become ready in time. A slow machine can be given more: kernel.start_timeout (seconds)"
-    )]
-    NotReady,
+    #[error("the kernel did not become ready in time. {}", advice(*unverified))]
+    NotReady {
+        /// Messages that came and whose signature was not made with our key.
+        unverified: u64,
+    },
     /// The kernel ended while somebody waited for it.
     #[error("the kernel died: it {0}")]
     Died(String),
@@ -66,6 +80,16 @@ fn list(names: &[String]) -> String {
     match names {
         [] => "none".into(),
         names => names.join(", "),
+    }
+}
+
+fn advice(unverified: u64) -> String {
+    match unverified {
+        0 => "A slow machine can be given more: kernel.start_timeout (seconds)".into(),
+        n => format!(
+            "It sent {n} messages that were not signed with our key: the connection file is another kernel's, or an \
+             old one"
+        ),
     }
 }
 
@@ -101,6 +125,29 @@ impl Choice {
             Choice::Python(_) => "python3",
             Choice::Installed(installed) => &installed.name,
         }
+    }
+
+    /// Files and folders of the host that the kernel's program is made of.
+    fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
+        let interpreter = match self {
+            Choice::Python(python) => Some(python.executable.clone()),
+            Choice::Installed(installed) => {
+                let spec = installed.spec.as_ref().ok();
+                let exact = self
+                    .spec()
+                    .ok()
+                    .map(|(spec, _)| PathBuf::from(&spec.argv[0]));
+                exact.filter(|_| {
+                    spec.is_some_and(|spec| spec.language.eq_ignore_ascii_case("python"))
+                })
+            }
+        };
+        let mut program = interpreter.map_or_else(Vec::new, |path| python::parts(&path));
+        if let Choice::Installed(installed) = self {
+            program.push(resource_dir.to_path_buf());
+            program.extend(installed.prefix.clone());
+        }
+        program
     }
 
     /// The specification, with its interpreter made exact.
@@ -166,6 +213,7 @@ pub struct Options {
     /// Variables that the user gives to the kernel by name.
     pub env: Vec<(String, String)>,
     pub start_timeout: Duration,
+    pub grants: Grants,
 }
 
 /// A running kernel that we own. Dropping it ends it.
@@ -298,19 +346,23 @@ async fn run(
         argv,
         env,
         cwd: options.cwd.clone(),
+        program: options.choice.program(resource_dir),
+        grants: options.grants.clone(),
         folder: folder.path().to_path_buf(),
     };
     let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);
     let deadline = Instant::now() + options.start_timeout;
-    let client = tokio::select! {
-        client = Client::connect(&folder.connection, deadline) => client?,
-        exit = process.exit() => {
-            // What it printed comes through another pipe than its end; both end with the supervisor.
-            let _ = tokio::time::timeout(LAST_WORDS, process.ended()).await;
-            return Err(KernelError::DiedAtStart {
-                exit: exit.to_string(),
-                printed: process.tail(),
-            });
+    let connected = tokio::select! {
+        connected = Client::connect(&folder.connection, deadline) => connected,
+        exit = process.exit() => Err(died_at_start(&*process, exit).await),
+    };
+    let client = match connected {
+        Ok(client) => client,
+        Err(error) => {
+            let error = explained(error, &*process).await;
+            process.signal(Signal::Kill);
+            process.ended().await;
+            return Err(error);
         }
     };
     let watcher = tokio::spawn({
@@ -327,4 +379,34 @@ async fn run(
         client,
         watcher,
     })
+}
+
+/// Why there is no connection, in terms of the kernel that was started.
+async fn explained(error: KernelError, process: &dyn Process) -> KernelError {
+    match error {
+        KernelError::Transport(TransportError::Connect { .. }) => {
+            KernelError::NotReady { unverified: 0 }
+        }
+        // The end of a connection may be noticed before the end of the process, which explains more.
+        KernelError::Transport(_) | KernelError::Died(_) => {
+            match tokio::time::timeout(LAST_WORDS, process.exit()).await {
+                Ok(exit) => died_at_start(process, exit).await,
+                Err(_) => error,
+            }
+        }
+        error => error,
+    }
+}
+
+/// What a kernel's end before it was ready means.
+async fn died_at_start(process: &dyn Process, exit: Exit) -> KernelError {
+    // What it printed comes through another pipe than its end; both end with the supervisor.
+    let _ = tokio::time::timeout(LAST_WORDS, process.ended()).await;
+    match exit {
+        Exit::NotStarted(reason) => KernelError::Launch(reason),
+        exit => KernelError::DiedAtStart {
+            exit: exit.to_string(),
+            printed: process.tail(),
+        },
+    }
 }

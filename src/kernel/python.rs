@@ -18,7 +18,7 @@ const REQUIREMENTS: &str = include_str!("../../kernelspec/requirements.txt");
 const PROBE: &str = "\
 import importlib.util, json, os, sys
 s = importlib.util.find_spec('ipykernel')
-print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'version': list(sys.version_info[:2]),
+print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'base_prefix': sys.base_prefix, 'version': list(sys.version_info[:2]),
  'ipykernel': s is not None, 'path': [p for p in sys.path if os.path.isdir(p)]}))";
 
 /// The oldest Python that the pinned requirements have wheels for.
@@ -71,6 +71,22 @@ pub fn find() -> Result<Option<Python>, KernelError> {
     Ok(is_complete(&home).then(|| managed(home)))
 }
 
+/// Where the parts of an interpreter and of what it imports are.
+pub(super) fn parts(executable: &Path) -> Vec<PathBuf> {
+    let Some(answer) = probe(executable) else {
+        return Vec::new();
+    };
+    let mut parts = answer.path;
+    parts.extend([answer.prefix, answer.base_prefix]);
+    // Each link on the way to the real interpreter is part of it.
+    parts.extend(executable.parent().map(Path::to_path_buf));
+    parts.extend(std::fs::canonicalize(executable));
+    // The working directory is the kernel's already, and no part of the interpreter.
+    let folder = std::env::current_dir().unwrap_or_default();
+    parts.retain(|part| part.is_absolute() && *part != folder && part != Path::new("/"));
+    parts
+}
+
 /// Interpreters of the user's, the active environment first.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
@@ -93,6 +109,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 struct Answer {
     executable: PathBuf,
     prefix: PathBuf,
+    base_prefix: PathBuf,
     version: (u32, u32),
     ipykernel: bool,
     /// `sys.path`: what is installed shows in these folders.
