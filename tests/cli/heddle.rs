@@ -95,6 +95,8 @@ impl Heddle {
             .current_dir(self.cwd())
             .env_remove("VIRTUAL_ENV")
             .env_remove("CONDA_PREFIX")
+            // Whatever engine this machine has is not what is tested here.
+            .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
             .env("PATH", self.path("bin"))
             .env("XDG_CONFIG_HOME", self.path("config"))
             .env("JUPYTER_DATA_DIR", self.path("jupyter"))
