@@ -98,6 +98,9 @@ impl Agent {
         thought: String,
         attempt: u32,
     ) -> Result<Tried, AgentError> {
+        if let Some(reasons) = self.refuse(scene, &code, &thought, attempt) {
+            return Ok(Tried::Failed(reasons));
+        }
         let (code, installed) = match self.provide_asked(scene, &code).await? {
             Provided::Nothing(code) => (code, None),
             Provided::Installed { report, code } => (code, Some(report)),
@@ -155,6 +158,43 @@ impl Agent {
             .await?;
         self.interpreter.said(text.clone());
         Ok(reply::code(&text))
+    }
+
+    /// Checks code before it runs. What the policy forbids in it is told to the model and given back; to the events it
+    /// is a cell that failed.
+    fn refuse(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: &str,
+        thought: &str,
+        attempt: u32,
+    ) -> Option<String> {
+        let findings = self.limits.policy.as_ref()?.check(code);
+        if findings.is_empty() {
+            return None;
+        }
+        let lines = findings.iter().map(|finding| format!("line {finding}"));
+        let reasons = format!(
+            "The code was not run, because it is not allowed here:{}",
+            listed(lines.collect())
+        );
+        scene.sink.emit(Event::Code {
+            code: code.to_owned(),
+            thought: thought.to_owned(),
+            attempt,
+        });
+        scene.sink.emit(Event::Error {
+            ename: "CodeVerificationError".into(),
+            evalue: reasons.clone(),
+            traceback: Vec::new(),
+        });
+        scene.sink.emit(Event::Executed {
+            status: Status::Error,
+            execution_count: None,
+            seconds: 0.0,
+        });
+        self.interpreter.told(reasons.clone());
+        Some(reasons)
     }
 
     async fn execute(

@@ -21,6 +21,7 @@ use crate::event::{Event, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts};
 use crate::kernel::KernelError;
 use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, ResponseFormat, StreamEvent};
+use crate::policy::Policy;
 use approval::Approver;
 use memory::Thread;
 
@@ -37,7 +38,7 @@ pub enum AgentError {
 }
 
 /// What a round may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Tries that may follow a failed one: of code, and of replies that cannot be read.
     pub retries: u32,
@@ -45,6 +46,8 @@ pub struct Limits {
     pub rounds: u32,
     /// Characters of each text that a model reads about a run.
     pub characters: usize,
+    /// What code may do; it is checked before it runs.
+    pub policy: Option<Policy>,
 }
 
 /// Where code runs. The kernel starts while the first model is still thinking, so it is asked for where it is needed.

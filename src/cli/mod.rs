@@ -3,6 +3,7 @@
 mod approver;
 mod ask;
 mod chat;
+mod check;
 mod config;
 mod demo;
 mod doctor;
@@ -67,6 +68,8 @@ enum Command {
     Ask(ask::Ask),
     /// Talk with the agent
     Chat(chat::Chat),
+    /// Check Python code against the policy, without running it
+    Check(check::Check),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
     /// Check what this machine can do, and say how to better it
@@ -169,6 +172,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(run) => run.run(&cli.global).await,
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
+        Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),

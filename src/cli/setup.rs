@@ -17,6 +17,7 @@ use crate::kernel::{Choice, Grants, KernelError, Launcher, Local, Mount, Options
 use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
 };
+use crate::policy::Policy;
 use crate::protocol::Transport;
 use crate::session::conversation::Setup;
 
@@ -395,6 +396,10 @@ pub fn conversation(
             retries: settings.code_interpreter.max_retry_count,
             rounds: settings.session.max_internal_chat_round_num,
             characters: settings.code_interpreter.output_chars,
+            policy: match settings.code_interpreter.code_verification_on {
+                true => Some(policy(settings)?),
+                false => None,
+            },
         },
         cell: limits(settings),
         environment: environment(launcher.mode(), &choice, settings, packages.as_ref()),
@@ -406,6 +411,17 @@ pub fn conversation(
         grants: grants(settings, &args.mounts)?,
         start_timeout: settings.kernel.start_timeout,
     })
+}
+
+/// What checked code may do.
+pub fn policy(settings: &Settings) -> Result<Policy, CliError> {
+    let of = &settings.code_interpreter;
+    Policy::new(
+        of.allowed_modules.clone(),
+        of.blocked_modules.clone(),
+        of.blocked_functions.clone(),
+    )
+    .map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// What the models are told of the place where their code runs. The same all day, for the sake of prompt caches.
