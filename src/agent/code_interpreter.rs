@@ -5,6 +5,7 @@ use super::reply::{self, CodeReply};
 use super::stream::{FenceStream, FieldStream};
 use super::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, Part, Sink, Status};
+use crate::executor::clip::clip;
 use crate::executor::{Executor, Interrupts, Outcome, Variable};
 
 const PROMPT: &str = include_str!("../../config/prompts/code_interpreter.md");
@@ -178,6 +179,7 @@ impl Agent {
             "The code was not run, because it is not allowed here:{}",
             listed(lines.collect())
         );
+        let reasons = clip(&reasons, self.limits.characters);
         scene.sink.emit(Event::Code {
             code: code.to_owned(),
             thought: thought.to_owned(),

@@ -31,7 +31,7 @@ impl Walk<'_> {
             self.find(
                 at,
                 Rule::Module,
-                format!("The module `{module}` is not allowed"),
+                format!("The module `{}` is not allowed", shortened(module)),
                 suggestion,
             );
         }
@@ -59,7 +59,8 @@ impl Walk<'_> {
                 at,
                 Rule::Module,
                 format!(
-                    "`from {dots}{module} import` is relative to a package, and a cell is in none"
+                    "`from {dots}{} import` is relative to a package, and a cell is in none",
+                    shortened(module)
                 ),
                 "Name the module in full.",
             );
