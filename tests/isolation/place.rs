@@ -66,7 +66,7 @@ fn test_name<B>() -> String {
 
 /// Runs one test of this binary again, as root and as the user, with an environment of its own.
 fn as_each_user(test: &str) {
-    let root = nix::unistd::geteuid().is_root();
+    let root = is_root();
     let identities: &[Option<u32>] = if root { &[None, Some(USER)] } else { &[None] };
     for identity in identities {
         let home = scratch();
@@ -114,6 +114,10 @@ fn this_test() -> PathBuf {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| shared_copy(&std::env::current_exe().unwrap()))
         .clone()
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
 }
 
 /// A private folder that every user could reach, were it theirs.
@@ -165,6 +169,10 @@ fn make_python() -> PathBuf {
                 "-r",
             ])
             .arg(&requirements));
+        // A program that makes whoever starts it root, where root made it.
+        let helper = home.join("bin/setuid-id");
+        std::fs::copy("/usr/bin/id", &helper).unwrap();
+        std::fs::set_permissions(&helper, Permissions::from_mode(0o4755)).unwrap();
         std::fs::write(made, wanted).unwrap();
     }
     home.join("bin/python")
