@@ -4,6 +4,7 @@
 //! From the top down; a module imports what stands below it, never what stands above.
 //!
 //! - [`cli`]: the command line: one file a subcommand
+//! - [`doctor`]: what this machine can do, found out and explained
 //! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
 //! - [`executor`]: code in, a stream of events and an outcome out
@@ -19,6 +20,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod event;
 pub mod executor;
 pub mod isolation;

@@ -8,6 +8,7 @@ the reply to its own expression and never in a cell of the user.
 """
 
 import sys
+import warnings
 
 from .answer import Answer
 
@@ -19,9 +20,11 @@ def start():
 
     Answers ``{"version", "python", "executable"}``, all strings.
     """
-    from . import plotting
+    from . import imports, plotting, tables
 
-    plotting.watch()
+    imports.watch({**plotting.ACTIONS, **tables.ACTIONS})
+    # IPython's advice for who types `sys.exit()` at its prompt; here it comes from code.
+    warnings.filterwarnings("ignore", message="To exit: use")
     return Answer(
         {
             "version": __version__,

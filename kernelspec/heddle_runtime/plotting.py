@@ -3,16 +3,16 @@
 matplotlib picks a font per glyph from the fonts that a text's families name.
 Once matplotlib loads, a CJK font stands behind all of them: whatever
 families, style sheets or rcParams a cell chooses, a glyph that they lack
-comes from there, also in a text with a formula. Nothing is imported before
-the user imports it.
+comes from there, also in a text with a formula.
 """
 
 import functools
 import importlib.util
-import logging
 import os
 import sys
 import unicodedata
+
+from .imports import harmless
 
 FONT_MANAGER = "matplotlib.font_manager"
 MATHTEXT = "matplotlib._mathtext"
@@ -54,68 +54,6 @@ USUAL_FAMILIES = (
     *("Yu Gothic", "Meiryo", "MS Gothic", "TakaoGothic", "IPAexGothic", "IPAGothic"),
     *("Malgun Gothic", "NanumGothic", "NanumBarunGothic", "AppleGothic", "Apple SD Gothic Neo"),
 )
-
-log = logging.getLogger(__name__)
-
-
-class ImportWatch:
-    """An import finder that calls {module name: action} as modules are loaded."""
-
-    def __init__(self, actions):
-        self.actions = actions
-
-    def find_spec(self, fullname, path=None, target=None):
-        # Taken out first: the search below comes by here again.
-        action = self.actions.pop(fullname, None)
-        if action is None:
-            return None
-        spec = importlib.util.find_spec(fullname)
-        if spec is not None:
-            follow(spec.loader, action)
-        return spec
-
-
-def watch():
-    """Mend what is loaded of matplotlib now, and the rest when it loads."""
-    # The finder of an earlier runtime has nothing to wait for any more.
-    sys.meta_path[:] = [
-        finder for finder in sys.meta_path if type(finder).__module__ != __name__
-    ]
-    waiting = {}
-    for name, action in {FONT_MANAGER: add_fallback, MATHTEXT: add_math_fallback}.items():
-        if name in sys.modules:
-            action(sys.modules[name])
-        else:
-            waiting[name] = action
-    if waiting:
-        sys.meta_path.insert(0, ImportWatch(waiting))
-
-
-def follow(loader, action):
-    """Let `loader`, which serves one module, end with `action(module)`."""
-    execute = loader.exec_module
-
-    def exec_module(module):
-        execute(module)
-        action(module)
-
-    try:
-        loader.exec_module = exec_module
-    except AttributeError:  # a loader without a __dict__: no fallback, no harm
-        log.debug("cannot follow an import of %r", loader)
-
-
-def harmless(action):
-    """`action`, whatever goes wrong in it: matplotlib then works as before."""
-
-    @functools.wraps(action)
-    def attempt(module):
-        try:
-            action(module)
-        except Exception:
-            log.debug("no fallback font", exc_info=True)
-
-    return attempt
 
 
 @harmless
@@ -217,3 +155,6 @@ def add_math_fallback(mathtext):
         return get_glyph(self, fontname, font_class, symbol)
 
     mathtext.UnicodeFonts._get_glyph = find_glyph
+
+
+ACTIONS = {FONT_MANAGER: add_fallback, MATHTEXT: add_math_fallback}

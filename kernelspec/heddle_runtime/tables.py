@@ -1,7 +1,9 @@
-"""The last cell's value as a table: what a language model needs of it."""
+"""Tables of pandas: aligned on the screen, and in short for a language model."""
 
 import builtins
 import sys
+
+from .imports import harmless
 
 MOST_COLUMNS = 60
 HEAD_ROWS = 5
@@ -18,3 +20,12 @@ def describe_last():
     # A plain numbering says nothing; any other index is part of the data.
     index = not isinstance(value.index, pandas.RangeIndex)
     return {"rows": len(value), "columns": columns, "head": shown.to_csv(index=index)}
+
+
+@harmless
+def align_wide_characters(pandas):
+    """Let printed tables give Chinese, Japanese and Korean characters their two columns."""
+    pandas.set_option("display.unicode.east_asian_width", True)
+
+
+ACTIONS = {"pandas": align_wide_characters}

@@ -2,10 +2,9 @@
 
 use super::reply::{self, CodeReply};
 use super::stream::{FenceStream, FieldStream};
-use super::{Agent, AgentError, Scene};
-use crate::event::{Event, Part, Status};
-use crate::executor::{Outcome, Variable};
-use crate::kernel::KernelError;
+use super::{Agent, AgentError, Scene, Workbench};
+use crate::event::{Event, Part, Sink, Status};
+use crate::executor::{Executor, Interrupts, Outcome, Variable};
 
 const PROMPT: &str = include_str!("../../config/prompts/code_interpreter.md");
 
@@ -55,12 +54,7 @@ impl Agent {
             let failure = match reply {
                 Ok(CodeReply::Text(text)) => return Ok(Step::Report(text)),
                 Ok(CodeReply::Code { thought, code }) => {
-                    scene.sink.emit(Event::Code {
-                        code: code.clone(),
-                        thought,
-                        attempt,
-                    });
-                    let outcome = self.execute(scene, &code).await?;
+                    let outcome = self.execute(scene, &code, thought, attempt).await?;
                     let report = outcome.report(self.limits.characters);
                     self.interpreter.told(report.clone());
                     match outcome.status {
@@ -114,21 +108,47 @@ impl Agent {
         Ok(reply::code(&text))
     }
 
-    async fn execute(&mut self, scene: &mut Scene<'_>, code: &str) -> Result<Outcome, KernelError> {
-        let (executor, news) = scene.workbench.executor().await?;
-        news.into_iter().for_each(|event| scene.sink.emit(event));
+    async fn execute(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: &str,
+        thought: String,
+        attempt: u32,
+    ) -> Result<Outcome, AgentError> {
+        let Scene {
+            workbench,
+            sink,
+            input,
+            interrupts,
+            ..
+        } = scene;
+        let executor = executor(&mut **workbench, &mut **sink, interrupts).await?;
+        sink.emit(Event::Code {
+            code: code.to_owned(),
+            thought,
+            attempt,
+        });
         let outcome = executor
-            .run(code, scene.sink, scene.input, scene.interrupts)
+            .run(code, &mut **sink, &mut **input, interrupts)
             .await?;
         self.execution_count = outcome.execution_count.or(self.execution_count);
         Ok(outcome)
     }
 
     /// The kernel's variables and the working directory's files, in words.
-    async fn state(&mut self, scene: &mut Scene<'_>) -> Result<String, KernelError> {
-        let (executor, news) = scene.workbench.executor().await?;
-        news.into_iter().for_each(|event| scene.sink.emit(event));
-        let variables: Vec<String> = executor.variables().await.iter().map(describe).collect();
+    async fn state(&mut self, scene: &mut Scene<'_>) -> Result<String, AgentError> {
+        let Scene {
+            workbench,
+            sink,
+            interrupts,
+            ..
+        } = scene;
+        let executor = executor(&mut **workbench, &mut **sink, interrupts).await?;
+        let variables = tokio::select! {
+            variables = executor.variables() => variables,
+            () = interrupts.pressed() => return Err(AgentError::Interrupted),
+        };
+        let variables: Vec<String> = variables.iter().map(describe).collect();
         let files: Vec<String> = executor
             .files()
             .iter()
@@ -140,6 +160,20 @@ impl Agent {
             listed(files)
         ))
     }
+}
+
+/// The executor, with what is to be told of its kernel told. A kernel may take its time to start; a person need not.
+async fn executor<'a>(
+    workbench: &'a mut dyn Workbench,
+    sink: &mut dyn Sink,
+    interrupts: &mut Interrupts,
+) -> Result<&'a mut Executor, AgentError> {
+    let (executor, news) = tokio::select! {
+        ready = workbench.executor() => ready?,
+        () = interrupts.pressed() => return Err(AgentError::Interrupted),
+    };
+    news.into_iter().for_each(|event| sink.emit(event));
+    Ok(executor)
 }
 
 /// A reply whose form shows in its first character: JSON, or prose with a fenced block.

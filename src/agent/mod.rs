@@ -27,7 +27,7 @@ pub enum AgentError {
     Llm(#[from] LlmError),
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The person stopped it while a model was asked.
+    /// The person stopped it while a model was asked, or a kernel waited for.
     #[error("interrupted")]
     Interrupted,
 }
@@ -90,7 +90,6 @@ impl Agent {
     /// # Errors
     /// When the model or the kernel cannot be had; the round has then ended without an answer.
     pub async fn ask(&mut self, mut scene: Scene<'_>, notes: &str) -> Result<Status, AgentError> {
-        scene.interrupts.forget();
         self.planner.told(format!("User: {}{notes}", scene.request));
         let started = Instant::now();
         self.execution_count = None;

@@ -9,6 +9,7 @@ use super::keyboard;
 use super::setup::{self, Author};
 use super::{Global, KernelArgs, ModelArgs, renderer};
 use crate::config::Loaded;
+use crate::event::Status;
 use crate::executor::NoInput;
 use crate::session::conversation::{Conversation, Setup};
 
@@ -41,7 +42,8 @@ impl Ask {
             return Err(CliError::Usage("the request is empty".into()));
         }
         let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
-        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let (_, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = match &self.session {
             None => Conversation::begin(setup)?,
             Some(text) => {
@@ -56,7 +58,11 @@ impl Ask {
         let mut sink = renderer(global.json, self.quiet);
         conversation.announce(&mut *sink);
         if self.rebuild && conversation.rebuildable() > 0 {
-            conversation.rebuild(&mut *sink, &mut interrupts).await?;
+            let rebuilt = conversation.rebuild(&mut *sink, &mut interrupts).await;
+            if !matches!(rebuilt, Ok(Status::Ok | Status::Error)) {
+                conversation.close().await;
+                return Ok(rebuilt?.into());
+            }
         }
         let status = conversation
             .ask(

@@ -46,7 +46,8 @@ pub struct Chat {
 impl Chat {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let (loaded, setup) = ask::prepare(global, &self.kernel, &self.model).await?;
-        let interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let (_, interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let conversation = match &self.session {
             None => Conversation::begin(setup.clone())?,
             Some(text) => {
@@ -137,6 +138,8 @@ impl Talk {
     async fn ask(&mut self, request: &str) -> Result<bool, CliError> {
         let files = std::mem::take(&mut self.files);
         let mut keyboard = Keyboard::new(false);
+        // A press at the prompt was meant for the line.
+        self.interrupts.forget();
         self.conversation
             .ask(
                 request,

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::error::{CliError, Exit};
+use super::output::print;
 use super::table::table;
 use super::{Global, setup};
 
@@ -18,18 +19,20 @@ impl Config {
         let loaded = setup::load(global, &[])?;
         let rows: Vec<[String; 3]> = loaded.rows().collect();
         if global.json {
-            for [key, value, source] in rows {
-                println!(
-                    "{}",
+            let line = |[key, value, source]: [String; 3]| {
+                format!(
+                    "{}\n",
                     serde_json::json!({"key": key, "value": value, "source": source})
-                );
-            }
+                )
+            };
+            print(&rows.into_iter().map(line).collect::<String>())?;
             return Ok(Exit::Done);
         }
-        print!("{}", table(["KEY", "VALUE", "FROM"], &rows));
+        let mut text = table(["KEY", "VALUE", "FROM"], &rows);
         for file in &loaded.files {
-            println!("\nRead: {}", file.display());
+            text.push_str(&format!("\nRead: {}\n", file.display()));
         }
+        print(&text)?;
         Ok(Exit::Done)
     }
 }

@@ -44,7 +44,8 @@ impl Demo {
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;
 
-        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
+        let (_, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = Conversation::begin(setup)?;
         let mut sink = renderer(global.json, false);
         conversation.announce(&mut *sink);

@@ -83,7 +83,8 @@ impl CliError {
         match self {
             CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,
-            CliError::Notebook(_) | CliError::Io { .. } => Exit::Failed,
+            CliError::Notebook(NotebookError::Write { .. }) | CliError::Io { .. } => Exit::Failed,
+            CliError::Notebook(_) => Exit::Usage,
             CliError::Kernel(_)
             | CliError::Llm(_)
             | CliError::Missing(_)

@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::Global;
 use super::error::{CliError, Exit};
+use super::output::print;
 use super::table::table;
 use crate::kernel::{discovery, prefixes, python};
 
@@ -30,15 +31,13 @@ impl Kernel {
                     })
                 })
                 .collect();
-            println!(
-                "{}",
-                serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)})
-            );
+            let listing = serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)});
+            print(&format!("{listing}\n"))?;
             return Ok(Exit::Done);
         }
-        match python {
-            Some(python) => println!(
-                "Without --kernel: {}{}",
+        let mut text = match python {
+            Some(python) => format!(
+                "Without --kernel: {}{}\n",
                 python.executable.display(),
                 if python.managed {
                     " (made by Heddle)"
@@ -46,14 +45,10 @@ impl Kernel {
                     ""
                 }
             ),
-            None => println!(
-                "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when it first needs one."
-            ),
-        }
-        if installed.is_empty() {
-            println!("No kernelspecs are installed.");
-            return Ok(Exit::Done);
-        }
+            None => "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when \
+                     it first needs one.\n"
+                .to_owned(),
+        };
         let rows: Vec<[String; 4]> = installed
             .into_iter()
             .map(|kernel| {
@@ -69,10 +64,14 @@ impl Kernel {
                 ]
             })
             .collect();
-        print!(
-            "\n{}",
-            table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows)
-        );
+        text.push_str(&match rows.is_empty() {
+            true => "No kernelspecs are installed.\n".to_owned(),
+            false => format!(
+                "\n{}",
+                table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows)
+            ),
+        });
+        print(&text)?;
         Ok(Exit::Done)
     }
 }

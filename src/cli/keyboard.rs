@@ -7,21 +7,22 @@ use futures_util::future::BoxFuture;
 use crate::executor::{Input, Interrupter, Interrupts, interrupts};
 
 /// Turns Ctrl-C, and a request to terminate, into interrupts until the program ends.
-pub fn watch() -> std::io::Result<Interrupts> {
+pub fn watch() -> std::io::Result<(Interrupter, Interrupts)> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    let (interrupter, interrupts): (Interrupter, Interrupts) = interrupts();
+    let (interrupter, interrupts) = interrupts();
+    let presses = interrupter.clone();
     tokio::spawn(async move {
         loop {
             tokio::select! {
-                Some(()) = interrupt.recv() => interrupter.press(),
-                Some(()) = terminate.recv() => interrupter.press(),
+                Some(()) = interrupt.recv() => presses.press(),
+                Some(()) = terminate.recv() => presses.press(),
                 else => return,
             }
         }
     });
-    Ok(interrupts)
+    Ok((interrupter, interrupts))
 }
 
 /// Answers `input()` from standard input.

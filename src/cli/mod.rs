@@ -4,10 +4,13 @@ mod ask;
 mod chat;
 mod config;
 mod demo;
+mod doctor;
 mod error;
+mod init;
 mod kernel;
 mod keyboard;
 mod markdown;
+mod output;
 mod run;
 mod session;
 mod setup;
@@ -23,6 +26,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::event::{Event, Sink};
 use error::{CliError, Exit};
+use output::Output;
 
 /// How long work that nobody waits for, such as a read from the terminal, may hold up the end of the program.
 const FAREWELL: Duration = Duration::from_millis(200);
@@ -62,6 +66,10 @@ enum Command {
     Chat(chat::Chat),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
+    /// Check what this machine can do, and say how to better it
+    Doctor(doctor::Doctor),
+    /// Make a folder a project: its heddle.toml, from a template
+    Init(init::Init),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -153,25 +161,33 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
         Command::Demo(demo) => demo.run(&cli.global).await,
+        Command::Doctor(doctor) => doctor.run(&cli.global).await,
+        Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut script);
+            output::print(&String::from_utf8_lossy(&script))?;
             Ok(Exit::Done)
         }
     }
 }
 
 /// Writes every event as one line of JSON.
-struct Json;
+struct Json(Output);
 
 impl Sink for Json {
     fn emit(&mut self, event: Event) {
-        let mut out = std::io::stdout().lock();
-        // A reader that has gone is no error of the request's.
         if let Ok(line) = serde_json::to_string(&event) {
-            let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+            self.0.write(|| {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{line}").and_then(|()| out.flush())
+            });
+        }
+        if matches!(event, Event::Executed { .. }) {
+            self.0.end_cell();
         }
     }
 }
@@ -179,7 +195,8 @@ impl Sink for Json {
 /// The renderer of a conversation.
 fn renderer(json: bool, quiet: bool) -> Box<dyn Sink> {
     match json {
-        true => Box::new(Json),
+        // A reader that has gone is no error of the request's.
+        true => Box::new(Json(Output::new(None))),
         false => Box::new(terminal::Terminal::new(quiet)),
     }
 }

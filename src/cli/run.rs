@@ -2,12 +2,13 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::error::{CliError, Exit};
 use super::keyboard::{self, Keyboard};
+use super::output::Output;
 use super::setup::{self, Author};
 use super::terminal::Outputs;
 use super::{Global, Json, KernelArgs};
@@ -18,25 +19,33 @@ use crate::notebook::{Notebook, OutputCollector};
 /// Characters that are kept of an output for nobody: no model reads it.
 const UNREAD: usize = 0;
 
+const AFTER_HELP: &str = "\
+A script that ends with sys.exit() or sys.exit(0) is done; with anything else it has failed, exit code 1.
+A time limit that is reached counts as an interrupt, exit code 130.";
+
 #[derive(Args)]
+#[command(
+    override_usage = "heddle run [OPTIONS] FILE\n       heddle run [OPTIONS] -c CODE",
+    after_help = AFTER_HELP
+)]
 pub struct Run {
     /// A script (.py), a notebook (.ipynb), or - for standard input
     #[arg(value_name = "FILE", required_unless_present = "code")]
     file: Option<PathBuf>,
     /// Code to run
-    #[arg(short = 'c', value_name = "CODE", conflicts_with_all = ["file", "output"])]
+    #[arg(short = 'c', value_name = "CODE", conflicts_with_all = ["file", "output", "allow_errors"])]
     code: Option<String>,
-    /// Where the notebook goes with its outputs; without it they are only shown
+    /// Where the notebook goes with its outputs, - for standard output; without it they are only shown
     #[arg(short = 'o', long, value_name = "OUT.ipynb")]
     output: Option<PathBuf>,
     /// Save pictures and other rich outputs in this folder
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
     /// Interrupt a cell after this many seconds
-    #[arg(long, value_name = "SECONDS")]
-    timeout: Option<f64>,
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
+    timeout: Option<Duration>,
     /// Go on after a cell of a notebook that failed
-    #[arg(long, requires = "file")]
+    #[arg(long)]
     allow_errors: bool,
     #[command(flatten)]
     kernel: KernelArgs,
@@ -51,6 +60,7 @@ enum Program {
 impl Run {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let program = self.program()?;
+        self.check_output(global)?;
         let loaded = setup::load(
             global,
             &[
@@ -60,13 +70,14 @@ impl Run {
         )?;
         let settings = loaded.settings;
         let launcher = setup::launcher(&settings, Author::Person)?;
-        let timeout = self.timeout()?;
         let cwd = setup::working_directory(&*launcher)?;
-        let mut interrupts = keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let wanted = settings.clone();
         let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
             .await
             .map_err(|error| CliError::Missing(error.to_string()))??;
+        // Up to here Ctrl-C simply ends the program.
+        let (interrupter, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
         let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
@@ -76,13 +87,15 @@ impl Run {
             watch: false,
         };
         let limits = Limits {
-            timeout,
+            timeout: self.timeout,
             characters: UNREAD,
         };
 
+        // A notebook that will be written is run to its end, whoever watches.
+        let output = Output::new(self.output.is_none().then_some(interrupter));
         let mut sink: Box<dyn Sink> = match global.json {
-            true => Box::new(Json),
-            false => Box::new(Outputs),
+            true => Box::new(Json(output)),
+            false => Box::new(Outputs::new(output, !self.writes_to_stdout())),
         };
         let started = Instant::now();
         let mut executor = tokio::select! {
@@ -126,35 +139,49 @@ impl Run {
         }
         let file = self.file.as_deref().unwrap_or(Path::new("-"));
         if file == Path::new("-") {
-            let mut code = String::new();
+            let mut code = Vec::new();
             std::io::stdin()
-                .read_to_string(&mut code)
+                .read_to_end(&mut code)
                 .map_err(CliError::io("standard input cannot be read"))?;
-            return Ok(Program::Code(code));
+            return script(code, "standard input").map(Program::Code);
         }
         let is_notebook = file.extension().is_some_and(|ending| ending == "ipynb");
         if is_notebook {
             return Ok(Program::Notebook(Notebook::read(file)?));
         }
-        if self.output.is_some() {
+        if self.output.is_some() || self.allow_errors {
             return Err(CliError::Usage(format!(
-                "-o writes a notebook, and {} is none. Name a .ipynb file, or leave -o out",
+                "-o and --allow-errors are for notebooks, and {} is none. Name a .ipynb file, or leave them out",
                 file.display()
             )));
         }
-        std::fs::read_to_string(file)
-            .map(Program::Code)
-            .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))
+        let bytes = std::fs::read(file)
+            .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))?;
+        script(bytes, &file.display().to_string()).map(Program::Code)
     }
 
-    fn timeout(&self) -> Result<Option<std::time::Duration>, CliError> {
-        self.timeout
-            .map(|seconds| {
-                std::time::Duration::try_from_secs_f64(seconds).map_err(|_| {
-                    CliError::Usage(format!("--timeout {seconds} is no number of seconds"))
-                })
-            })
-            .transpose()
+    /// Refused before anything runs: an output that could not be written afterwards.
+    fn check_output(&self, global: &Global) -> Result<(), CliError> {
+        if self.writes_to_stdout() && global.json {
+            return Err(CliError::Usage(
+                "-o - and --json both write to standard output. Name a file for the notebook"
+                    .into(),
+            ));
+        }
+        let folder = self.output.as_deref().and_then(Path::parent);
+        match folder {
+            Some(folder) if folder != Path::new("") && !folder.is_dir() => {
+                Err(CliError::Usage(format!(
+                    "the notebook cannot be written: there is no folder {}",
+                    folder.display()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn writes_to_stdout(&self) -> bool {
+        self.output.as_deref() == Some(Path::new("-"))
     }
 
     async fn execute(
@@ -167,14 +194,20 @@ impl Run {
     ) -> Result<(Status, Option<u64>), CliError> {
         let mut notebook = match program {
             Program::Code(code) => {
-                let outcome = executor.run(&code, sink, input, interrupts).await?;
-                return Ok((outcome.status, outcome.execution_count));
+                let mut script = Script { sink, left: false };
+                let outcome = executor.run(&code, &mut script, input, interrupts).await?;
+                let status = if script.left {
+                    Status::Ok
+                } else {
+                    outcome.status
+                };
+                return Ok((status, outcome.execution_count));
             }
             Program::Notebook(notebook) => notebook,
         };
         let mut collector = OutputCollector::default();
         let cells = notebook.code_cells();
-        let (mut status, mut count) = (Status::Ok, None);
+        let (mut status, mut count, mut failure) = (Status::Ok, None, None);
         let mut ran = Vec::new();
         for cell in cells.iter().filter(|cell| !cell.source.trim().is_empty()) {
             collector.start_cell();
@@ -187,9 +220,17 @@ impl Run {
                 collector.add(&event);
                 sink.emit(event);
             };
-            let outcome = executor
+            let outcome = match executor
                 .run(&cell.source, &mut both, input, interrupts)
-                .await?;
+                .await
+            {
+                Ok(outcome) => outcome,
+                // What ran before is written all the same.
+                Err(error) => {
+                    failure = Some(error);
+                    break;
+                }
+            };
             ran.push((cell.index, outcome.execution_count));
             count = outcome.execution_count.or(count);
             let expected = cell.raises_exception() && outcome.status == Status::Error;
@@ -204,8 +245,70 @@ impl Run {
             for (outputs, (index, count)) in collector.into_cells().iter().zip(ran) {
                 notebook.set_execution(index, outputs, count);
             }
-            notebook.save(path)?;
+            match self.writes_to_stdout() {
+                true => notebook
+                    .write_to(std::io::stdout().lock())
+                    .map_err(CliError::io("standard output cannot be written"))?,
+                false => notebook.save(path)?,
+            }
         }
-        Ok((status, count))
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok((status, count)),
+        }
     }
+}
+
+/// `sys.exit()` is how a script ends well, although IPython reports it as an error.
+struct Script<'a> {
+    sink: &'a mut dyn Sink,
+    left: bool,
+}
+
+impl Sink for Script<'_> {
+    fn emit(&mut self, event: Event) {
+        match event {
+            Event::Error { ename, evalue, .. }
+                if ename == "SystemExit" && ["", "None", "0"].contains(&evalue.as_str()) =>
+            {
+                self.left = true;
+            }
+            Event::Executed {
+                execution_count,
+                seconds,
+                ..
+            } if self.left => self.sink.emit(Event::Executed {
+                status: Status::Ok,
+                execution_count,
+                seconds,
+            }),
+            event => self.sink.emit(event),
+        }
+    }
+}
+
+/// The text of a script, without the mark that some editors put before UTF-8.
+fn script(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..at]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        CliError::Usage(format!(
+            "{name} is not UTF-8 text: see its line {}. Save it as UTF-8 and run it again",
+            line + 1
+        ))
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
+    })
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or_else(|| "a number of seconds above 0 is needed, such as 30 or 0.5".into())
 }

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::error::{CliError, Exit};
+use super::output::{Output, print};
 use super::table::{shortened, table};
 use super::terminal::Terminal;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, keyboard, renderer, setup};
-use crate::event::{Event, Sink, Status};
+use crate::event::{Sink, Status};
 use crate::session::conversation::Conversation;
 use crate::session::{self, Summary, export};
 
@@ -55,7 +56,7 @@ impl Session {
             Session::Resume { id, kernel, model } => {
                 let (loaded, setup) = ask::prepare(global, &kernel, &model).await?;
                 let id = session::resolve(&setup::workspace(&loaded)?, &id)?;
-                let interrupts =
+                let (_, interrupts) =
                     keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
                 let conversation = Conversation::resume(setup.clone(), &id)?;
                 let sink = renderer(global.json, false);
@@ -69,9 +70,9 @@ fn list(global: &Global) -> Result<Exit, CliError> {
     let root = setup::workspace(&setup::load(global, &[])?)?;
     let sessions = session::list(&root)?;
     if global.json {
-        for summary in &sessions {
-            println!(
-                "{}",
+        let line = |summary: &Summary| {
+            format!(
+                "{}\n",
                 serde_json::json!({
                     "id": summary.id.as_str(),
                     "started": summary.started.map(|time| time.to_string()),
@@ -81,25 +82,23 @@ fn list(global: &Global) -> Result<Exit, CliError> {
                     "cells": summary.cells,
                     "status": summary.status,
                 })
-            );
-        }
+            )
+        };
+        print(&sessions.iter().map(line).collect::<String>())?;
         return Ok(Exit::Done);
     }
     if sessions.is_empty() {
-        println!(
-            "No sessions in {} yet. Begin one: heddle chat",
+        print(&format!(
+            "No sessions in {} yet. Begin one: heddle chat\n",
             root.display()
-        );
+        ))?;
         return Ok(Exit::Done);
     }
     let rows: Vec<[String; 5]> = sessions.iter().map(row).collect();
-    print!(
-        "{}",
-        table(
-            ["ID", "REQUESTS", "CELLS", "STATUS", "FIRST REQUEST"],
-            &rows
-        )
-    );
+    print(&table(
+        ["ID", "REQUESTS", "CELLS", "STATUS", "FIRST REQUEST"],
+        &rows,
+    ))?;
     Ok(Exit::Done)
 }
 
@@ -123,16 +122,10 @@ fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
     let root = setup::workspace(&setup::load(global, &[])?)?;
     let replay = session::read(&root, &session::resolve(&root, id)?)?;
     let mut sink: Box<dyn Sink> = match global.json {
-        true => Box::new(Json),
-        false => Box::new(Terminal::new(false)),
+        true => Box::new(Json(Output::new(None))),
+        false => Box::new(Terminal::transcript()),
     };
     for event in replay.events() {
-        if let Event::User { message, files } = event
-            && !global.json
-        {
-            println!("> {}", super::terminal::safe(message));
-            files.iter().for_each(|file| println!("  with {file}"));
-        }
         sink.emit(event.clone());
     }
     if let Some(warning) = replay.warning {
@@ -154,6 +147,6 @@ fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliE
     }
     let path = output.map_or_else(|| PathBuf::from(format!("{id}.ipynb")), Path::to_path_buf);
     notebook.save(&path)?;
-    println!("{}", path.display());
+    print(&format!("{}\n", path.display()))?;
     Ok(Exit::Done)
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use anstyle::{AnsiColor, Effects, Style};
 
 use super::markdown::Markdown;
+use super::output::Output;
 use crate::event::{Event, KernelState, Level, MimeBundle, Part, Sink};
 use crate::executor::artifacts::text_of;
 
@@ -20,9 +21,15 @@ const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::G
 pub struct Terminal {
     /// Only answers, warnings and errors.
     quiet: bool,
+    /// A session that is shown again: it all goes to standard output, requests too, for whatever pages or keeps it.
+    transcript: bool,
     /// The part that is streaming, and whether its last character ended a line.
     open: Option<Part>,
     at_line_start: bool,
+    /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
+    returned: bool,
+    /// What starts a line anew.
+    anew: &'static str,
     /// Parts that were streamed since the finished one last came.
     streamed: Vec<Part>,
     answer: Markdown,
@@ -32,24 +39,44 @@ impl Terminal {
     pub fn new(quiet: bool) -> Terminal {
         Terminal {
             quiet,
+            transcript: false,
             open: None,
             at_line_start: true,
+            returned: false,
+            anew: match std::io::stderr().is_terminal() {
+                true => "\r\x1b[2K",
+                false => "\n",
+            },
             streamed: Vec::new(),
             answer: Markdown::new(std::io::stdout().is_terminal()),
         }
     }
 
+    /// Shows a session that was.
+    pub fn transcript() -> Terminal {
+        Terminal {
+            transcript: true,
+            ..Terminal::new(false)
+        }
+    }
+
     fn step(&mut self, text: &str) {
         if !self.quiet {
-            // A closed terminal ends the program by its own signal.
-            let _ = anstream::stderr().lock().write_all(text.as_bytes());
+            self.write(text);
         }
     }
 
     fn say(&mut self, style: Style, text: &str) {
         self.end_line();
-        let mut err = anstream::stderr().lock();
-        let _ = writeln!(err, "{style}{text}{style:#}");
+        self.write(&format!("{style}{text}{style:#}\n"));
+    }
+
+    fn write(&mut self, text: &str) {
+        // A closed terminal ends the program by its own signal.
+        let _ = match self.transcript {
+            true => anstream::stdout().lock().write_all(text.as_bytes()),
+            false => anstream::stderr().lock().write_all(text.as_bytes()),
+        };
     }
 
     fn heading(&mut self, title: &str) {
@@ -59,6 +86,7 @@ impl Terminal {
 
     /// Closes a line that output or a stream has left open.
     fn end_line(&mut self) {
+        self.returned = false;
         if !self.at_line_start {
             self.step("\n");
             self.at_line_start = true;
@@ -67,20 +95,33 @@ impl Terminal {
 
     /// Text behind a mark on every line.
     fn block(&mut self, mark: &str, style: Style, text: &str) {
-        let text = safe(text);
-        let mut out = String::new();
-        for line in text.split_inclusive('\n') {
-            if self.at_line_start {
-                out.push_str(mark);
-            }
-            let (body, end) = match line.strip_suffix('\n') {
-                Some(body) => (body, "\n"),
-                None => (line, ""),
-            };
-            out.push_str(&format!("{style}{body}{style:#}{end}"));
-            self.at_line_start = !end.is_empty();
-        }
+        let out = self.marked(mark, style, text);
         self.step(&out);
+    }
+
+    fn marked(&mut self, mark: &str, style: Style, text: &str) -> String {
+        let mut out = String::new();
+        for line in text.split_inclusive(['\n', '\r']) {
+            if std::mem::take(&mut self.returned) && line != "\n" && !self.at_line_start {
+                out.push_str(self.anew);
+                self.at_line_start = true;
+            }
+            let ends = line.ends_with('\n');
+            let body = line.trim_end_matches(['\n', '\r']);
+            if self.at_line_start && (ends || !body.is_empty()) {
+                out.push_str(mark);
+                self.at_line_start = false;
+            }
+            if !body.is_empty() {
+                out.push_str(&format!("{style}{}{style:#}", safe(body)));
+            }
+            if ends {
+                out.push('\n');
+                self.at_line_start = true;
+            }
+            self.returned = line.ends_with('\r');
+        }
+        out
     }
 
     fn delta(&mut self, part: Part, text: &str) {
@@ -141,6 +182,12 @@ impl Sink for Terminal {
         self.close();
         match event {
             // An arm for each part that was shown while it came, which must not come twice.
+            Event::User { message, files } if self.transcript => {
+                self.say(HEADING, &format!("> {}", safe(&message)));
+                for file in files {
+                    self.say(DIM, &format!("  with {}", safe(&file)));
+                }
+            }
             Event::Plan { .. } if self.was_streamed(Part::Plan) => {}
             Event::Answer { .. } if self.was_streamed(Part::Answer) => {}
             Event::Plan {
@@ -154,15 +201,13 @@ impl Sink for Terminal {
                 self.heading("Plan");
                 self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
             }
+            Event::Code { .. } if self.was_streamed(Part::Code) => {}
             Event::Code { code, attempt, .. } => {
-                let streamed = self.was_streamed(Part::Code);
-                if attempt > 1 {
-                    self.say(DIM, &format!("  try {attempt}"));
+                match attempt {
+                    1 => self.heading("Code"),
+                    n => self.heading(&format!("Code, try {n}")),
                 }
-                if !streamed {
-                    self.heading("Code");
-                    self.block("  ", CODE, &format!("{}\n", code.trim_end()));
-                }
+                self.block("  ", CODE, &format!("{}\n", code.trim_end()));
             }
             Event::Stream { name, text } => {
                 let style = if name == "stderr" { DIM } else { Style::new() };
@@ -214,20 +259,49 @@ impl Sink for Terminal {
 }
 
 /// Shows the outputs of code that the person wrote: what it prints as it is, values as text.
-pub struct Outputs;
+pub struct Outputs {
+    output: Output,
+    /// Whether more is shown than errors and warnings.
+    all: bool,
+}
+
+impl Outputs {
+    pub fn new(output: Output, all: bool) -> Outputs {
+        Outputs { output, all }
+    }
+
+    fn print(&mut self, text: &str) {
+        if !self.all {
+            return;
+        }
+        self.output.write(|| {
+            let mut out = std::io::stdout().lock();
+            out.write_all(text.as_bytes()).and_then(|()| out.flush())
+        });
+    }
+
+    fn show(&mut self, data: &MimeBundle) {
+        if let Some(text) = shown(data) {
+            self.print(&(text + "\n"));
+        }
+    }
+}
 
 impl Sink for Outputs {
     fn emit(&mut self, event: Event) {
-        let mut out = anstream::stdout().lock();
+        if self.output.is_abandoned() && !matches!(event, Event::Executed { .. }) {
+            return self.output.write(|| Ok(()));
+        }
         let mut err = anstream::stderr().lock();
-        // A reader that has gone (`| head`) is told to the kernel by nobody; its output has nowhere to go.
+        // Who closes standard error wants no errors.
         let _ = match event {
             Event::Stream { name, text } if name == "stderr" => {
-                err.write_all(text.as_bytes()).and_then(|()| err.flush())
+                std::io::stderr().lock().write_all(text.as_bytes())
             }
-            Event::Stream { text, .. } => out.write_all(text.as_bytes()).and_then(|()| out.flush()),
-            Event::Display { data, update, .. } if !update => show(&mut out, &data),
-            Event::Result { data, .. } => show(&mut out, &data),
+            Event::Stream { text, .. } => return self.print(&text),
+            Event::Display { data, update, .. } if !update => return self.show(&data),
+            Event::Result { data, .. } => return self.show(&data),
+            Event::Executed { .. } => return self.output.end_cell(),
             Event::Error {
                 ename,
                 evalue,
@@ -247,22 +321,16 @@ impl Sink for Outputs {
     }
 }
 
-fn show(out: &mut impl Write, data: &MimeBundle) -> std::io::Result<()> {
-    match shown(data) {
-        Some(text) => writeln!(out, "{text}"),
-        None => Ok(()),
-    }
-}
-
-/// The form of a rich output that a terminal can show.
+/// The form of a rich output that a terminal can show. The plain text of Markdown only says that it is some.
 fn shown(data: &MimeBundle) -> Option<String> {
-    let value = ["text/plain", "text/markdown", "text/latex"]
+    let value = ["text/markdown", "text/plain", "text/latex"]
         .iter()
         .find_map(|mime| data.get(*mime))?;
     Some(text_of(value))
 }
 
-/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay.
+/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay, and a
+/// carriage return ends the line.
 pub fn safe(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -276,7 +344,6 @@ pub fn safe(text: &str) -> String {
             rest = &rest[colour.len()..];
         } else {
             let length = rest.chars().next().map_or(1, char::len_utf8);
-            // A carriage return starts the line anew; here it ends it.
             if rest.starts_with('\r') && !rest.starts_with("\r\n") {
                 out.push('\n');
             }
@@ -296,6 +363,19 @@ fn colour_at(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_progress_bar_stays_on_its_line() {
+        let shown = |anew, pieces: &[&str]| {
+            let mut terminal = Terminal::new(false);
+            terminal.anew = anew;
+            let marked = |piece: &&str| terminal.marked("| ", Style::new(), piece);
+            pieces.iter().map(marked).collect::<String>()
+        };
+        let bar = ["\r 10%", "\r 20%\r", "\n", "done\r\n", "\r\n"];
+        assert_eq!(shown("<", &bar), "|  10%<|  20%\n| done\n| \n");
+        assert_eq!(shown("\n", &bar), "|  10%\n|  20%\n| done\n| \n");
+    }
 
     #[test]
     fn colours_pass_and_commands_to_the_terminal_do_not() {

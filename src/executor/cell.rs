@@ -18,6 +18,8 @@ use crate::transport::Popped;
 const GRACE: Duration = Duration::from_secs(3);
 /// Interrupts that a cell may swallow before its kernel is ended.
 const PATIENCE: u32 = 3;
+/// Longest text of one event, in bytes: kernels send what a fifth of a second printed at once, however much that is.
+const LONGEST_TEXT: usize = 1 << 20;
 
 /// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
 const END_OF_INPUT: &str = "\u{4}";
@@ -28,7 +30,7 @@ struct Cell<'a> {
     sink: &'a mut dyn Sink,
     stdout: Clip,
     stderr: Clip,
-    values: Vec<String>,
+    values: Clip,
     table: bool,
     outcome: Outcome,
 }
@@ -50,7 +52,7 @@ pub(super) async fn run(
     let mut cell = Cell {
         stdout: text("stdout"),
         stderr: text("stderr"),
-        values: Vec::new(),
+        values: text("value"),
         table: false,
         outcome: Outcome {
             status: Status::Ok,
@@ -58,10 +60,11 @@ pub(super) async fn run(
             seconds: 0.0,
             stdout: String::new(),
             stderr: String::new(),
-            values: Vec::new(),
+            values: String::new(),
             table: None,
             raised: None,
             died: None,
+            lost: None,
             timed_out: false,
             artifacts: Vec::new(),
         },
@@ -74,7 +77,6 @@ pub(super) async fn run(
     let mut interruptions = 0;
     // When the cell is interrupted next: at its time limit first, then while it will not stop.
     let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
-    interrupts.forget();
     let mut exchange = client.request(
         Channel::Shell,
         Content::ExecuteRequest(ExecuteRequest {
@@ -89,13 +91,15 @@ pub(super) async fn run(
             next = exchange.next() => next,
             () = interrupts.pressed() => {
                 interruptions += 1;
-                interrupt(executor, &mut interruptions, &mut alarm);
+                cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
             () = at(alarm) => {
-                cell.outcome.timed_out |= interruptions == 0;
+                if interruptions == 0 {
+                    cell.time_out();
+                }
                 interruptions += 1;
-                interrupt(executor, &mut interruptions, &mut alarm);
+                cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
             Some(late) = client.unclaimed() => {
@@ -125,17 +129,6 @@ pub(super) async fn run(
     cell.finish().await
 }
 
-/// Interrupts the cell; one that swallows every interrupt loses its kernel.
-fn interrupt(executor: &Executor, interruptions: &mut u32, alarm: &mut Option<Instant>) {
-    if *interruptions > PATIENCE {
-        executor.kernel.kill();
-        *alarm = None;
-    } else {
-        executor.kernel.interrupt();
-        *alarm = Some(Instant::now() + GRACE);
-    }
-}
-
 async fn at(alarm: Option<Instant>) {
     match alarm {
         Some(alarm) => tokio::time::sleep_until(alarm).await,
@@ -163,6 +156,38 @@ async fn answer(
 }
 
 impl Cell<'_> {
+    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel.
+    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) {
+        if nth <= PATIENCE {
+            self.executor.kernel.interrupt();
+            *alarm = Some(Instant::now() + GRACE);
+            return;
+        }
+        if nth == PATIENCE + 1 {
+            self.warn(
+                "the cell does not stop when it is interrupted, so its kernel is ended".into(),
+            );
+        }
+        self.executor.kernel.kill();
+        *alarm = None;
+    }
+
+    fn time_out(&mut self) {
+        self.outcome.timed_out = true;
+        let limit = self.executor.limits.timeout.unwrap_or_default();
+        self.warn(format!(
+            "the cell is interrupted: it ran for longer than its limit of {} s",
+            limit.as_secs_f64()
+        ));
+    }
+
+    fn warn(&mut self, message: String) {
+        self.sink.emit(Event::Notice {
+            level: Level::Warning,
+            message,
+        });
+    }
+
     fn output(&mut self, message: Message) {
         match message.content {
             Content::Stream(stream) => self.print(stream.name, stream.text),
@@ -200,6 +225,16 @@ impl Cell<'_> {
             "stderr" => self.stderr.push(&text),
             _ => self.stdout.push(&text),
         }
+        let mut rest = text.as_str();
+        while rest.len() > LONGEST_TEXT {
+            let (piece, after) = rest.split_at(rest.floor_char_boundary(LONGEST_TEXT));
+            self.sink.emit(Event::Stream {
+                name: name.clone(),
+                text: piece.to_owned(),
+            });
+            rest = after;
+        }
+        let text = rest.to_owned();
         self.sink.emit(Event::Stream { name, text });
     }
 
@@ -224,13 +259,13 @@ impl Cell<'_> {
     }
 
     fn keep_text(&mut self, data: &MimeBundle) {
-        let text = ["text/plain", "text/markdown"]
+        let text = ["text/markdown", "text/plain"]
             .iter()
             .find_map(|mime| data.get(*mime))
             .map(text_of);
         if let Some(text) = text {
-            let budget = self.executor.limits.characters;
-            self.values.push(super::clip::clip(&text, budget));
+            self.values.push(&text);
+            self.values.push("\n");
         }
     }
 
@@ -322,7 +357,7 @@ impl Cell<'_> {
         let folder = &self.executor.kernel.options().cwd;
         outcome.stdout = self.stdout.finish(folder);
         outcome.stderr = self.stderr.finish(folder);
-        outcome.values = self.values;
+        outcome.values = self.values.finish(folder);
         if self.table && outcome.died.is_none() {
             let client = self.executor.kernel.client();
             outcome.table = runtime::last_table(client).await.unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Text of any length, cut to a budget at both ends: what a model gets to read.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The most of one text that is kept on disk, in bytes.
@@ -20,6 +20,7 @@ pub struct Clip {
 /// The file with the whole text, made only when it is needed.
 enum Whole {
     Planned(PathBuf),
+    /// With the bytes that it got, and would have got without its limit.
     Open(BufWriter<File>, PathBuf, u64),
     /// It could not be written; the text is cut all the same.
     None,
@@ -69,14 +70,14 @@ impl Clip {
             && overflows
         {
             self.file = match begin(path, &[&self.head, &self.tail]) {
-                Ok(writer) => Whole::Open(writer, path.clone(), 0),
+                Ok((writer, path)) => Whole::Open(writer, path, 0),
                 Err(_) => Whole::None,
             };
         }
-        if let Whole::Open(writer, _, written) = &mut self.file
-            && *written < FILE_LIMIT
-        {
-            *written += text.len() as u64;
+        if let Whole::Open(writer, _, bytes) = &mut self.file {
+            let room = usize::try_from(FILE_LIMIT.saturating_sub(*bytes)).unwrap_or(usize::MAX);
+            *bytes += text.len() as u64;
+            let text = &text[..text.floor_char_boundary(room)];
             if writer.write_all(text.as_bytes()).is_err() {
                 self.file = Whole::None;
             }
@@ -92,11 +93,14 @@ impl Clip {
         }
         let left_out = self.chars - self.head_chars - self.tail.chars().count();
         let mut whole = String::new();
-        if let Whole::Open(writer, path, _) = &mut self.file
+        if let Whole::Open(writer, path, bytes) = &mut self.file
             && writer.flush().is_ok()
         {
-            let path = path.strip_prefix(folder).unwrap_or(path);
-            whole = format!("; the whole text is in {}", path.display());
+            let path = path.strip_prefix(folder).unwrap_or(path).display();
+            whole = match *bytes > FILE_LIMIT {
+                true => format!("; the first {} MiB are in {path}", FILE_LIMIT >> 20),
+                false => format!("; the whole text is in {path}"),
+            };
         }
         format!(
             "{}\n[… {left_out} characters left out{whole} …]\n{}",
@@ -106,15 +110,26 @@ impl Clip {
     }
 }
 
-fn begin(path: &Path, so_far: &[&str]) -> std::io::Result<BufWriter<File>> {
+/// Makes the file; under another name (`1-stdout-2.txt`) where an earlier kernel of the session has left one.
+fn begin(path: &Path, so_far: &[&str]) -> std::io::Result<(BufWriter<File>, PathBuf)> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }
-    let mut writer = BufWriter::new(File::create(path)?);
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut free = path.to_path_buf();
+    let mut number = 1;
+    let file = loop {
+        match File::create_new(&free) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => number += 1,
+            made => break made?,
+        }
+        free = path.with_file_name(format!("{stem}-{number}.txt"));
+    };
+    let mut writer = BufWriter::new(file);
     for text in so_far {
         writer.write_all(text.as_bytes())?;
     }
-    Ok(writer)
+    Ok((writer, free))
 }
 
 /// The byte at which character `n` begins, or the end.
@@ -167,6 +182,12 @@ mod tests {
         assert!(shown.starts_with("0，1，2，"), "{shown}");
         assert!(shown.ends_with("999，"), "{shown}");
         assert!(shown.contains("in outputs/1.txt"), "{shown}");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+
+        let mut out = Clip::new(20, Some(file.clone()));
+        out.push(&"later".repeat(10));
+        let shown = out.finish(folder.path());
+        assert!(shown.contains("in outputs/1-2.txt"), "{shown}");
         assert_eq!(std::fs::read_to_string(file).unwrap(), text);
     }
 

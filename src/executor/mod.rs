@@ -48,6 +48,19 @@ pub struct Executor {
     /// The files of the workspace after the last cell.
     files: Snapshot,
     cells: u64,
+    death: Death,
+}
+
+/// Who knows that the kernel has died.
+#[derive(Default)]
+enum Death {
+    /// Nobody yet, or it lives.
+    #[default]
+    Untold,
+    /// Its last cell said so.
+    Told,
+    /// The next outcome is to say it: how it ended.
+    Due(String),
 }
 
 impl Executor {
@@ -64,6 +77,7 @@ impl Executor {
             places,
             limits,
             cells: 0,
+            death: Death::default(),
         };
         executor.prepare();
         executor.files = executor.look();
@@ -79,9 +93,15 @@ impl Executor {
         input: &mut dyn Input,
         interrupts: &mut Interrupts,
     ) -> Result<Outcome, KernelError> {
-        self.revive().await?;
+        self.revive()
+            .await?
+            .into_iter()
+            .for_each(|event| sink.emit(event));
         self.cells += 1;
         let mut outcome = cell::run(self, code, sink, input, interrupts).await;
+        if let Death::Due(reason) = std::mem::take(&mut self.death) {
+            outcome.lost = Some(reason);
+        }
         if self.places.watch {
             let now = Snapshot::take(&self.kernel.options().cwd);
             let saved = outcome.artifacts.clone();
@@ -96,10 +116,8 @@ impl Executor {
             self.files = now;
         }
         if let Some(reason) = &outcome.died {
-            sink.emit(Event::Kernel {
-                state: KernelState::Lost,
-                reason: format!("the kernel {reason}"),
-            });
+            self.death = Death::Told;
+            sink.emit(lost(reason));
         }
         sink.emit(Event::Executed {
             status: outcome.status,
@@ -137,6 +155,7 @@ impl Executor {
     /// Starts the kernel anew; its variables are lost.
     pub async fn restart(&mut self) -> Result<(), KernelError> {
         self.kernel.restart().await?;
+        self.death = Death::default();
         self.prepare();
         Ok(())
     }
@@ -146,12 +165,20 @@ impl Executor {
         self.kernel.shutdown().await;
     }
 
-    /// A dead kernel is replaced before the next cell.
-    async fn revive(&mut self) -> Result<(), KernelError> {
-        match self.kernel.died() {
-            Some(_) => self.restart().await,
-            None => Ok(()),
+    /// Replaces a kernel that has died. One that died while no cell ran is told of by the event, and by the next
+    /// outcome.
+    pub async fn revive(&mut self) -> Result<Option<Event>, KernelError> {
+        let Some(reason) = self.kernel.died() else {
+            return Ok(None);
+        };
+        let told = matches!(self.death, Death::Told);
+        self.restart().await?;
+        if told {
+            return Ok(None);
         }
+        let event = lost(&reason);
+        self.death = Death::Due(reason);
+        Ok(Some(event))
     }
 
     fn prepare(&self) {
@@ -165,5 +192,12 @@ impl Executor {
             true => Snapshot::take(&self.kernel.options().cwd),
             false => Snapshot::default(),
         }
+    }
+}
+
+fn lost(reason: &str) -> Event {
+    Event::Kernel {
+        state: KernelState::Lost,
+        reason: format!("the kernel {reason}"),
     }
 }

@@ -29,11 +29,13 @@ pub struct Outcome {
     pub stdout: String,
     pub stderr: String,
     /// The value of the last expression, and values that were displayed, as text.
-    pub values: Vec<String>,
+    pub values: String,
     pub table: Option<Table>,
     pub raised: Option<Raised>,
     /// Set when the kernel ended, with the reason; its variables are lost.
     pub died: Option<String>,
+    /// Set when the kernel had ended before this cell, which ran in a new one: how the old one ended.
+    pub lost: Option<String>,
     pub timed_out: bool,
     pub artifacts: Vec<Artifact>,
 }
@@ -49,24 +51,31 @@ impl Outcome {
             }
             Status::Interrupted => "The user interrupted the code.".to_owned(),
         }];
+        if let Some(reason) = &self.lost {
+            parts.push(format!(
+                "Before this code ran, the kernel {reason}. The code ran in a new one: all earlier variables and \
+                 imports are lost, files are kept."
+            ));
+        }
         if let Some(reason) = &self.died {
             parts.push(format!(
                 "The kernel {reason}. A new one is started: all variables and imports are lost, files are kept."
             ));
         }
+        // Texts that were cut on the way say where the whole is; cut again, they would not.
         let mut add = |title: &str, text: &str| {
             if !text.trim().is_empty() {
-                parts.push(format!("{title}:\n{}", clip(text.trim_end(), budget)));
+                parts.push(format!("{title}:\n{}", text.trim_end()));
             }
         };
         add("Printed", &self.stdout);
         add("Printed to stderr", &self.stderr);
         match &self.table {
-            Some(table) => add("Value, a table", &describe(table)),
-            None => add("Value", &self.values.join("\n")),
+            Some(table) => add("Value, a table", &clip(&describe(table), budget)),
+            None => add("Value", &self.values),
         }
         if let Some(raised) = &self.raised {
-            add("Traceback", &raised.traceback);
+            add("Traceback", &clip(&raised.traceback, budget));
             parts.push(format!(
                 "{}: {}",
                 raised.ename,
@@ -105,6 +114,7 @@ fn describe(table: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::executor::clip::Clip;
 
     fn outcome() -> Outcome {
         Outcome {
@@ -113,10 +123,11 @@ mod tests {
             seconds: 0.1,
             stdout: String::new(),
             stderr: String::new(),
-            values: Vec::new(),
+            values: String::new(),
             table: None,
             raised: None,
             died: None,
+            lost: None,
             timed_out: false,
             artifacts: Vec::new(),
         }
@@ -135,6 +146,24 @@ mod tests {
         };
         let report = failed.report(1000);
         assert!(report.ends_with("KeyError: '月份'"), "{report}");
+        assert!(report.chars().count() < 1500);
+    }
+
+    #[test]
+    fn the_pointer_to_the_whole_text_survives() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut stdout = Clip::new(1000, Some(folder.path().join("1-stdout.txt")));
+        stdout.push(&"line\n".repeat(100_000));
+        let stdout = stdout.finish(folder.path());
+        let report = Outcome {
+            stdout,
+            ..outcome()
+        }
+        .report(1000);
+        assert!(
+            report.contains("the whole text is in 1-stdout.txt"),
+            "{report}"
+        );
         assert!(report.chars().count() < 1500);
     }
 

@@ -21,6 +21,10 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/answer.py"),
     ),
     (
+        "heddle_runtime.imports",
+        include_str!("../../kernelspec/heddle_runtime/imports.py"),
+    ),
+    (
         "heddle_runtime.loader",
         include_str!("../../kernelspec/heddle_runtime/loader.py"),
     ),

@@ -15,7 +15,8 @@ pub struct Installed {
     pub name: String,
     /// `resource_dir`: the folder with `kernel.json` and the logos.
     pub folder: PathBuf,
-    /// The environment (`sys.prefix`) whose search path it was found on.
+    /// The environment (`sys.prefix`) that a plain `python3` in it means: the one whose search path it was found on,
+    /// else the one that kernels run in without `--kernel`.
     pub prefix: Option<PathBuf>,
     /// The specification, or why it cannot be used.
     pub spec: Result<KernelSpec, String>,
@@ -28,6 +29,7 @@ struct Place {
 }
 
 /// The search path, first place first: `JUPYTER_PATH`, the user's data folder, the environments given, the system.
+/// The last environment given is the one whose Python is used for kernelspecs that stand in none.
 fn search_path(prefixes: &[PathBuf]) -> Vec<Place> {
     let mut places = Vec::new();
     let mut add = |folder: PathBuf, prefix: Option<&PathBuf>| {
@@ -36,11 +38,12 @@ fn search_path(prefixes: &[PathBuf]) -> Vec<Place> {
             prefix: prefix.cloned(),
         });
     };
+    let own = prefixes.last();
     if let Some(paths) = std::env::var_os("JUPYTER_PATH") {
-        std::env::split_paths(&paths).for_each(|path| add(path, None));
+        std::env::split_paths(&paths).for_each(|path| add(path, own));
     }
     if let Some(folder) = user_data_folder() {
-        add(folder, None);
+        add(folder, own);
     }
     for prefix in prefixes {
         add(prefix.join("share/jupyter"), Some(prefix));

@@ -80,6 +80,18 @@ fn free_ports() -> std::io::Result<[u16; 5]> {
     Ok(ports)
 }
 
+/// Every place where folders of kernels, or of connections, may be.
+pub fn roots() -> Vec<PathBuf> {
+    let mut roots = vec![
+        runtime_root(),
+        std::env::temp_dir(),
+        PathBuf::from("/dev/shm"),
+    ];
+    roots.sort();
+    roots.dedup();
+    roots
+}
+
 /// Where running kernels have their folders. Short, since a Unix socket's path ends at 107 bytes.
 fn runtime_root() -> PathBuf {
     std::env::var_os("XDG_RUNTIME_DIR")

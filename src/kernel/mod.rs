@@ -1,6 +1,7 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
 mod client;
+pub mod container;
 pub mod discovery;
 mod environment;
 mod folder;
@@ -11,6 +12,7 @@ pub mod python;
 mod sandboxed;
 
 pub use client::{Client, Exchange, Incoming};
+pub use folder::roots as folder_roots;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]
 pub use sandboxed::Sandboxed;

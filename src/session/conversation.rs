@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
@@ -21,6 +22,9 @@ const LOGGED_TEXT: usize = 1 << 20;
 /// Lines and characters of a handed-over file that the Planner is shown.
 const PREVIEW_LINES: usize = 5;
 const PREVIEW_CHARACTERS: usize = 400;
+
+/// How long the end of a conversation waits for a kernel that is still starting, to end it in an orderly way.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What goes wrong in a conversation.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,7 @@ pub struct Setup {
     pub choice: Choice,
     pub transport: Transport,
     pub env: Vec<(String, String)>,
-    pub start_timeout: std::time::Duration,
+    pub start_timeout: Duration,
     pub grants: crate::kernel::Grants,
     /// What the models are told about the place where the code runs.
     pub environment: String,
@@ -66,14 +70,14 @@ pub struct Conversation {
 
 impl Conversation {
     /// Begins a new session; its kernel starts in the background.
-    pub fn begin(setup: Setup) -> Result<Conversation, ConversationError> {
+    pub fn begin(setup: Setup) -> Result<Conversation, SessionError> {
         let session = Session::create(&setup.root)?;
         Ok(Conversation::open(setup, session))
     }
 
     /// Goes on with an earlier session. What it remembers of its variables is said honestly: they are lost, unless
     /// [`rebuild`](Self::rebuild) runs its cells again.
-    pub fn resume(setup: Setup, id: &SessionId) -> Result<Conversation, ConversationError> {
+    pub fn resume(setup: Setup, id: &SessionId) -> Result<Conversation, SessionError> {
         let session = Session::open(&setup.root, id)?;
         Ok(Conversation::open(setup, session))
     }
@@ -159,21 +163,28 @@ impl Conversation {
     }
 
     /// Runs the successful cells of earlier again, to have their variables back. Not logged as cells: they are in the
-    /// log already.
+    /// log already. An interrupt leaves out the rest of them.
     pub async fn rebuild(
         &mut self,
         sink: &mut dyn Sink,
         interrupts: &mut Interrupts,
-    ) -> Result<KernelState, ConversationError> {
+    ) -> Result<Status, ConversationError> {
+        let (executor, _) = tokio::select! {
+            ready = self.bench.executor() => ready?,
+            () = interrupts.pressed() => return Ok(Status::Interrupted),
+        };
         let cells = std::mem::take(&mut self.rebuildable);
-        let (executor, _) = self.bench.executor().await?;
+        let mut status = Status::Ok;
         let mut failed = 0;
         for code in &cells {
             let outcome = executor
                 .run(code, &mut |_| {}, &mut crate::executor::NoInput, interrupts)
                 .await?;
-            failed += u32::from(outcome.status != Status::Ok);
-            if outcome.status == Status::Interrupted || outcome.died.is_some() {
+            if outcome.status != Status::Ok {
+                status = outcome.status;
+                failed += 1;
+            }
+            if status == Status::Interrupted || outcome.died.is_some() {
                 break;
             }
         }
@@ -181,6 +192,10 @@ impl Conversation {
             0 => (
                 KernelState::Rebuilt,
                 format!("{} cells were run again", cells.len()),
+            ),
+            _ if status == Status::Interrupted => (
+                KernelState::Lost,
+                "running its cells again was interrupted".to_owned(),
             ),
             n => (
                 KernelState::Lost,
@@ -191,12 +206,12 @@ impl Conversation {
             "The session was resumed in a new kernel: {reason}. Check variables before you rely on them."
         ));
         Both::new(&mut self.session, sink).emit(kernel_event(state, &reason));
-        Ok(state)
+        Ok(status)
     }
 
     /// Hands a file to the session; gives its name in the working directory.
-    pub fn add_file(&mut self, path: &Path) -> Result<String, ConversationError> {
-        Ok(self.session.workspace().add_file(path)?)
+    pub fn add_file(&mut self, path: &Path) -> Result<String, SessionError> {
+        self.session.workspace().add_file(path)
     }
 
     /// Works on a request until it is answered.
@@ -235,7 +250,7 @@ impl Conversation {
 
     /// The executor, for what a person asks of the kernel directly.
     pub async fn executor(&mut self) -> Result<&mut Executor, ConversationError> {
-        Ok(self.bench.executor().await?.0)
+        Ok(self.bench.ready().await?)
     }
 
     /// Starts the kernel anew, at the person's wish.
@@ -265,11 +280,12 @@ impl Conversation {
     pub async fn close(self) {
         match self.bench.seat {
             Seat::Ready(executor) => executor.shutdown().await,
-            Seat::Starting(start) => {
-                if let Ok(Ok(executor)) = start.await {
-                    executor.shutdown().await;
-                }
-            }
+            Seat::Starting(mut start) => match tokio::time::timeout(PATIENCE, &mut start).await {
+                Ok(Ok(Ok(executor))) => executor.shutdown().await,
+                Ok(_) => {}
+                // The process ends with its handle.
+                Err(_) => start.abort(),
+            },
             Seat::Empty => {}
         }
     }
@@ -337,19 +353,36 @@ enum Seat {
 impl Workbench for Bench {
     fn executor(&mut self) -> BoxFuture<'_, Result<(&mut Executor, Vec<Event>), KernelError>> {
         Box::pin(async {
-            if let Seat::Starting(start) = &mut self.seat {
-                let started = start.await;
-                self.seat = Seat::Empty;
-                let executor = started.map_err(|error| {
-                    KernelError::Launch(format!("its start was cut off: {error}"))
-                })??;
-                self.seat = Seat::Ready(Box::new(executor));
-            }
-            match &mut self.seat {
-                Seat::Ready(executor) => Ok((&mut **executor, std::mem::take(&mut self.news))),
-                _ => Err(KernelError::Launch("an earlier start failed".into())),
-            }
+            self.ready().await?;
+            let news = std::mem::take(&mut self.news);
+            Ok((self.seat.executor()?, news))
         })
+    }
+}
+
+impl Bench {
+    /// The executor with a living kernel; what there is to tell of that stays in `news`. Safe to cancel.
+    async fn ready(&mut self) -> Result<&mut Executor, KernelError> {
+        if let Seat::Starting(start) = &mut self.seat {
+            let started = start.await;
+            self.seat = Seat::Empty;
+            let executor = started.map_err(|error| {
+                KernelError::Launch(format!("its start was cut off: {error}"))
+            })??;
+            self.seat = Seat::Ready(Box::new(executor));
+        }
+        let executor = self.seat.executor()?;
+        self.news.extend(executor.revive().await?);
+        Ok(executor)
+    }
+}
+
+impl Seat {
+    fn executor(&mut self) -> Result<&mut Executor, KernelError> {
+        match self {
+            Seat::Ready(executor) => Ok(executor),
+            _ => Err(KernelError::Launch("an earlier start failed".into())),
+        }
     }
 }
 

@@ -70,9 +70,9 @@ class Bootstrap(unittest.TestCase):
             self.assertIn("text[: length + 1]", traceback)
 
     def test_inspect_finds_the_source(self):
-        code = "import inspect, heddle_runtime.plotting as p; print(inspect.getsource(p.watch))"
+        code = "import inspect, heddle_runtime.imports as p; print(inspect.getsource(p.watch))"
         with Kernel() as kernel:
-            self.assertIn("def watch():", kernel.run(code).text)
+            self.assertIn("def watch(actions):", kernel.run(code).text)
 
     def test_the_sources_are_python_3_9(self):
         for name, source in sources().items():

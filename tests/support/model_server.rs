@@ -1,6 +1,7 @@
 //! An OpenAI-compatible endpoint on loopback that answers from a script, and misbehaves on request.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -27,6 +28,22 @@ impl Request {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
+
+    /// The messages of a chat request: role and content.
+    pub fn messages(&self) -> Vec<(&str, &str)> {
+        let messages = self.body["messages"].as_array().into_iter().flatten();
+        messages
+            .map(|message| {
+                let role = message["role"].as_str().unwrap_or_default();
+                (role, message["content"].as_str().unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// The content of the last message: what is new in this request.
+    pub fn last(&self) -> &str {
+        self.messages().last().map_or("", |(_, content)| content)
+    }
 }
 
 /// What the server does with one request.
@@ -38,6 +55,17 @@ pub struct Answer {
     /// Bytes that are written, and framed by HTTP, at a time.
     step: usize,
     end: End,
+    /// Gives the real answer once the request is known.
+    maker: Option<Maker>,
+}
+
+#[derive(Clone)]
+struct Maker(Arc<dyn Fn(&Request) -> Answer + Send + Sync>);
+
+impl fmt::Debug for Maker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Maker")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,7 +181,15 @@ impl Answer {
             body: body.into(),
             step: 16 << 10,
             end: End::Clean,
+            maker: None,
         }
+    }
+
+    /// An answer that is made of the request, so that what it says has truly come through it.
+    pub fn made_of(make: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Answer {
+        let mut answer = Answer::empty();
+        answer.maker = Some(Maker(Arc::new(make)));
+        answer
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Answer {
@@ -251,9 +287,13 @@ async fn serve(stream: TcpStream, script: Arc<Mutex<Script>>) -> io::Result<()> 
     let request = read_request(&mut stream).await?;
     let answer = {
         let mut script = script.lock().unwrap();
-        script.requests.push(request);
+        script.requests.push(request.clone());
         let end = || Answer::error(400, "the script has no more answers");
         script.answers.pop_front().unwrap_or_else(end)
+    };
+    let answer = match &answer.maker {
+        Some(Maker(make)) => make(&request),
+        None => answer,
     };
     write_answer(&mut stream, &answer).await?;
     if matches!(answer.end, End::Silence | End::Stall) {

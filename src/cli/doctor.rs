@@ -1,0 +1,70 @@
+//! `heddle doctor`: what this machine can do, and what to type to better it.
+
+use std::io::Write;
+
+use clap::Args;
+
+use super::error::{CliError, Exit};
+use super::{Global, setup};
+use crate::config;
+use crate::doctor::{Check, Examination, Verdict, examine};
+
+#[derive(Args)]
+pub struct Doctor {
+    /// Ask the model for one token, to see that the key is accepted and the model known
+    #[arg(long)]
+    model: bool,
+    /// Remove what crashed runs left behind
+    #[arg(long)]
+    fix: bool,
+}
+
+impl Doctor {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let cwd = std::env::current_dir()
+            .map_err(CliError::io("the working directory cannot be used"))?;
+        let request = config::Request::of_process(global.project.clone(), cwd, Vec::new());
+        let settings = config::load(&request);
+        let workspace = settings
+            .as_ref()
+            .ok()
+            .and_then(|loaded| setup::workspace(loaded).ok());
+        let mut worst = Verdict::Pass;
+        let json = global.json;
+        let mut tell = |check: Check| {
+            if check.verdict == Verdict::Fail {
+                worst = Verdict::Fail;
+            }
+            let text = match json {
+                true => serde_json::to_string(&check).unwrap_or_default() + "\n",
+                false => shown(&check),
+            };
+            // A reader that has gone has all that it wanted; the exit code still says the rest.
+            let _ = anstream::stdout().write_all(text.as_bytes());
+        };
+        let examination = Examination {
+            settings: &settings,
+            workspace,
+            ask_model: self.model,
+            fix: self.fix,
+        };
+        examine(examination, &mut tell).await;
+        Ok(match worst {
+            Verdict::Fail => Exit::Failed,
+            _ => Exit::Done,
+        })
+    }
+}
+
+fn shown(check: &Check) -> String {
+    use anstyle::AnsiColor;
+    let (mark, colour) = match check.verdict {
+        Verdict::Pass => ("✓", AnsiColor::Green),
+        Verdict::Warn => ("!", AnsiColor::Yellow),
+        Verdict::Fail => ("✗", AnsiColor::Red),
+    };
+    let style = colour.on_default();
+    let found = check.found.replace('\n', "\n    ");
+    let next = check.next.iter().map(|next| format!("    → {next}\n"));
+    format!("{style}{mark}{style:#} {}: {found}\n", check.name) + &next.collect::<String>()
+}

@@ -1,0 +1,65 @@
+//! Standard output, and what happens when its reader goes, as in `heddle run … | head`.
+
+use std::io::{ErrorKind, Write};
+
+use super::error::CliError;
+use super::setup;
+use crate::executor::Interrupter;
+
+/// Writes a text as a whole. A reader that has gone has all that it wanted.
+pub fn print(text: &str) -> Result<(), CliError> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(CliError::io("standard output cannot be written")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Standard output of running code. Once nobody can read it, the code is interrupted: it prints for nobody.
+pub struct Output {
+    /// `None`: the code has more to do than to print.
+    interrupter: Option<Interrupter>,
+    closed: bool,
+    /// Whether the running cell was interrupted.
+    told: bool,
+}
+
+impl Output {
+    pub fn new(interrupter: Option<Interrupter>) -> Output {
+        Output {
+            interrupter,
+            closed: false,
+            told: false,
+        }
+    }
+
+    /// Whether the code is interrupted for the lack of a reader. Of what comes of that, nobody needs to know.
+    pub fn is_abandoned(&self) -> bool {
+        self.closed && self.interrupter.is_some()
+    }
+
+    /// Writes through `write`, unless it was in vain before.
+    pub fn write(&mut self, write: impl FnOnce() -> std::io::Result<()>) {
+        if !self.closed
+            && let Err(error) = write()
+        {
+            self.closed = true;
+            if error.kind() != ErrorKind::BrokenPipe {
+                setup::warn(&format!("standard output cannot be written: {error}"));
+            }
+        }
+        if self.closed
+            && let Some(interrupter) = &self.interrupter
+            && !std::mem::replace(&mut self.told, true)
+        {
+            interrupter.press();
+        }
+    }
+
+    /// The next write belongs to another cell.
+    pub fn end_cell(&mut self) {
+        self.told = false;
+    }
+}

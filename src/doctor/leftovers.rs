@@ -1,0 +1,101 @@
+//! What crashed runs left behind: folders of kernels that are gone.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::Check;
+
+/// Younger folders may belong to a kernel that is starting.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// A folder without an owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover(pub PathBuf);
+
+pub(super) fn check(fix: bool) -> Check {
+    let leftovers = find();
+    if leftovers.is_empty() {
+        return Check::pass("leftovers", "none");
+    }
+    let names: Vec<String> = leftovers
+        .iter()
+        .map(|leftover| leftover.0.display().to_string())
+        .collect();
+    if !fix {
+        let found = format!("folders of kernels that are gone: {}", names.join(", "));
+        return Check::warn("leftovers", found, "heddle doctor --fix");
+    }
+    let failed: Vec<String> = leftovers
+        .iter()
+        .filter_map(|leftover| std::fs::remove_dir_all(&leftover.0).err())
+        .map(|error| error.to_string())
+        .collect();
+    match failed.is_empty() {
+        true => Check::pass("leftovers", format!("removed {}", names.join(", "))),
+        false => Check::warn("leftovers", failed.join("; "), "remove them by hand"),
+    }
+}
+
+/// Folders of this user's that Heddle made for kernels or connections, and that no process names any more.
+fn find() -> Vec<Leftover> {
+    let me = nix::unistd::Uid::effective().as_raw();
+    let in_use = command_lines();
+    let mut found = Vec::new();
+    for root in crate::kernel::folder_roots() {
+        for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let path = entry.path();
+            let Ok(meta) = entry.metadata() else { continue };
+            let old = meta
+                .modified()
+                .ok()
+                .and_then(|time| time.elapsed().ok())
+                .is_some_and(|age| age > GRACE);
+            let ours = is_ours(&name) && meta.is_dir() && meta.uid() == me;
+            if ours && old && !in_use.iter().any(|line| names(line, &path)) {
+                found.push(Leftover(path));
+            }
+        }
+    }
+    found
+}
+
+/// `heddle-` and 32 hexadecimal digits, or `heddle-link-` and anything.
+fn is_ours(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("heddle-") else {
+        return false;
+    };
+    rest.starts_with("link-")
+        || (rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+fn names(command_line: &[u8], path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    command_line.windows(path.len()).any(|part| part == path)
+}
+
+fn command_lines() -> Vec<Vec<u8>> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_of_the_exact_form_are_ours() {
+        assert!(is_ours("heddle-0123456789abcdef0123456789abcdef"));
+        assert!(is_ours("heddle-link-Xy12"));
+        for other in [
+            "heddle",
+            "heddle-notes",
+            "heddle-0123456789abcdef0123456789abcdeg",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+}

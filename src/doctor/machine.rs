@@ -1,0 +1,129 @@
+//! Python, the sandbox, the disk.
+
+use std::path::Path;
+
+use super::Check;
+use crate::config::{KernelMode, Loaded};
+use crate::kernel::container::engine::QUICK;
+use crate::kernel::container::{self, Surroundings};
+use crate::kernel::mode::{self, Mode};
+use crate::kernel::{discovery, prefixes, python};
+
+/// Free space below which a session may not have enough.
+const SCARCE: u64 = 1 << 30;
+
+pub(super) fn python() -> Vec<Check> {
+    let python = match python::find() {
+        Ok(Some(python)) => {
+            let whose = if python.managed {
+                "made by Heddle"
+            } else {
+                "yours"
+            };
+            Check::pass(
+                "Python",
+                format!("{} ({whose})", python.executable.display()),
+            )
+        }
+        Ok(None) => Check::warn(
+            "Python",
+            "no Python here has ipykernel; Heddle makes an environment when it first needs one",
+            "heddle run -c 1",
+        ),
+        Err(error) => Check::fail(
+            "Python",
+            error.to_string(),
+            "sudo apt install python3 python3-venv",
+        ),
+    };
+    let broken: Vec<String> = discovery::list(&prefixes())
+        .into_iter()
+        .filter_map(|kernel| Some(format!("{}: {}", kernel.name, kernel.spec.err()?)))
+        .collect();
+    let mut checks = vec![python];
+    if !broken.is_empty() {
+        checks.push(Check::warn(
+            "kernelspecs",
+            broken.join("; "),
+            "heddle kernel list",
+        ));
+    }
+    checks
+}
+
+pub(super) async fn engine(settings: Option<&Loaded>) -> Check {
+    let wanted = settings.map(|loaded| loaded.settings.execution_service.kernel_mode);
+    match container::find(&Surroundings::of_process(), QUICK).await {
+        Ok(engine) => Check::pass(
+            "container engine",
+            format!(
+                "{} {} at {}, API {}",
+                engine.kind.name(),
+                engine.version,
+                engine.socket.display(),
+                engine.api
+            ),
+        ),
+        Err(problem) if wanted == Some(KernelMode::Container) => {
+            Check::fail("container engine", problem.to_string(), problem.remedy())
+        }
+        Err(problem) => Check::warn("container engine", problem.to_string(), problem.remedy()),
+    }
+}
+
+pub(super) fn sandbox(settings: Option<&Loaded>) -> Check {
+    let wanted = settings.map(|loaded| loaded.settings.execution_service.kernel_mode);
+    match mode::choose(Mode::Sandbox) {
+        Ok(chosen) => Check::pass("sandbox", format!("it works: {}", chosen.because)),
+        Err(error) if wanted == Some(KernelMode::Sandbox) => {
+            Check::fail("sandbox", error.to_string(), userns_hint())
+        }
+        Err(error) => Check::warn("sandbox", error.to_string(), userns_hint()),
+    }
+}
+
+/// What usually refuses namespaces, and how it is told to allow them.
+fn userns_hint() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let setting = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
+    if read(setting).trim() == "1" {
+        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into();
+    }
+    if read("/proc/sys/kernel/unprivileged_userns_clone").trim() == "0" {
+        return "sudo sysctl -w kernel.unprivileged_userns_clone=1".into();
+    }
+    if read("/proc/sys/user/max_user_namespaces").trim() == "0" {
+        return "sudo sysctl -w user.max_user_namespaces=15000".into();
+    }
+    "run Heddle where user namespaces are allowed, or install Docker".into()
+}
+
+pub(super) fn disk(workspace: &Path) -> Check {
+    // The folder itself may not be there yet.
+    let existing = workspace.ancestors().find(|folder| folder.is_dir());
+    let place = existing.unwrap_or(Path::new("/"));
+    match nix::sys::statvfs::statvfs(place) {
+        Ok(stat) => {
+            #[allow(clippy::unnecessary_cast, reason = "narrower on some systems")]
+            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let found = format!(
+                "{} MiB free for sessions in {}",
+                free >> 20,
+                workspace.display()
+            );
+            match free < SCARCE {
+                true => Check::warn(
+                    "disk",
+                    found,
+                    "free some space, or set workspace.workspace_path",
+                ),
+                false => Check::pass("disk", found),
+            }
+        }
+        Err(error) => Check::fail(
+            "disk",
+            format!("{} cannot be looked at: {error}", place.display()),
+            "set workspace.workspace_path to a folder of yours",
+        ),
+    }
+}

@@ -1,0 +1,101 @@
+//! What this machine can do, found out and explained: each check says how it is, and what to type to better it.
+
+mod configuration;
+mod leftovers;
+mod machine;
+mod model;
+mod trial;
+
+use serde::Serialize;
+
+pub use leftovers::Leftover;
+
+use crate::config::{ConfigError, Loaded};
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Pass,
+    /// It works, but not as well as it could.
+    Warn,
+    /// Something that was asked for does not work.
+    Fail,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at, in a word or two.
+    pub name: &'static str,
+    pub verdict: Verdict,
+    /// How it is.
+    pub found: String,
+    /// The next command to type, or what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl Check {
+    fn pass(name: &'static str, found: impl Into<String>) -> Check {
+        Check::new(name, Verdict::Pass, found, None)
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Check {
+        Check::new(name, Verdict::Warn, found, Some(next.into()))
+    }
+
+    fn fail(name: &'static str, found: impl Into<String>, next: impl Into<String>) -> Check {
+        Check::new(name, Verdict::Fail, found, Some(next.into()))
+    }
+
+    fn new(
+        name: &'static str,
+        verdict: Verdict,
+        found: impl Into<String>,
+        next: Option<String>,
+    ) -> Check {
+        Check {
+            name,
+            verdict,
+            found: found.into(),
+            next,
+        }
+    }
+}
+
+/// What to look at.
+pub struct Examination<'a> {
+    /// The settings, or why there are none.
+    pub settings: &'a Result<Loaded, ConfigError>,
+    /// Where sessions are kept.
+    pub workspace: Option<std::path::PathBuf>,
+    /// Whether the model is asked for a word, which costs a token.
+    pub ask_model: bool,
+    /// Whether leftovers are removed.
+    pub fix: bool,
+}
+
+/// Looks at everything; each check goes to `tell` as soon as it is known. Takes as long as a kernel's start.
+pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
+    let settings = examination.settings.as_ref().ok();
+    machine::python().into_iter().for_each(&mut *tell);
+    tell(machine::engine(settings).await);
+    tell(machine::sandbox(settings));
+    configuration::files(examination.settings)
+        .into_iter()
+        .for_each(&mut *tell);
+    if let Some(loaded) = settings {
+        tell(model::configured(&loaded.settings));
+        if examination.ask_model {
+            tell(model::answers(&loaded.settings).await);
+        }
+    }
+    if let Some(workspace) = &examination.workspace {
+        tell(machine::disk(workspace));
+    }
+    tell(leftovers::check(examination.fix));
+    if let Some(loaded) = settings {
+        tell(trial::run(&loaded.settings).await);
+    }
+}

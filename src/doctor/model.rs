@@ -1,0 +1,53 @@
+//! The model: set up, and answering.
+
+use super::Check;
+use crate::config::Settings;
+use crate::llm::{ChatMessage, ChatRequest, OpenAi, OpenAiSettings, Provider, Role, StreamEvent};
+
+pub(super) fn configured(settings: &Settings) -> Check {
+    let llm = &settings.llm;
+    let Some(model) = &llm.model else {
+        return Check::warn(
+            "model",
+            "no model is named, so ask and chat have none",
+            "export LLM_MODEL=… LLM_API_KEY=…   (or llm.model in heddle.toml)",
+        );
+    };
+    let key = if llm.api_key.is_some() {
+        "with a key"
+    } else {
+        "without a key"
+    };
+    Check::pass("model", format!("{model} at {}, {key}", llm.api_base))
+}
+
+/// Asks for one token.
+pub(super) async fn answers(settings: &Settings) -> Check {
+    let llm = &settings.llm;
+    let mut openai = OpenAiSettings::new(&llm.api_base, llm.model.clone().unwrap_or_default());
+    openai.api_key = llm.api_key.clone();
+    openai.connect_timeout = llm.connect_timeout;
+    openai.idle_timeout = llm.idle_timeout;
+    openai.max_tokens = Some(1);
+    let request = ChatRequest {
+        messages: vec![ChatMessage::new(Role::User, "Say: ok")],
+        response_format: None,
+        purpose: "doctor".into(),
+    };
+    let asked = async {
+        OpenAi::new(openai)?
+            .chat(&request, &mut |_: StreamEvent<'_>| {})
+            .await
+    };
+    match asked.await {
+        Ok(_) => Check::pass(
+            "model answers",
+            "the endpoint accepts the key and knows the model",
+        ),
+        Err(error) => Check::fail(
+            "model answers",
+            error.to_string(),
+            "mend what it names, then: heddle doctor --model",
+        ),
+    }
+}

@@ -1,0 +1,974 @@
+//! The agent from the outside: `heddle ask` and `heddle chat` as processes, with a scripted model and real kernels.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use support::model_server::{Answer, ModelServer, Request};
+use support::terminal::Terminal;
+use support::world::{Ended, KEY, World, eventually, within};
+
+/// A Planner's reply.
+fn planner(fields: Value) -> String {
+    let mut reply = json!({
+        "plan_reasoning": "", "init_plan": "", "plan": "", "current_plan_step": "", "code": "",
+        "stop": "InProcess", "send_to": "CodeInterpreter", "message": "",
+    });
+    for (name, value) in fields.as_object().unwrap() {
+        reply[name] = value.clone();
+    }
+    reply.to_string()
+}
+
+/// A Planner that gives a task, with a plan around it.
+fn task(message: &str) -> Answer {
+    Answer::text(&planner(json!({
+        "init_plan": "1. compute\n2. tell", "plan": "1. compute and tell",
+        "current_plan_step": "1. compute and tell", "message": message,
+    })))
+}
+
+/// A Planner that writes the code itself.
+fn short(code: &str) -> Answer {
+    let message = "Run this.";
+    Answer::text(&planner(json!({"code": code, "message": message})))
+}
+
+/// A Planner that answers the User.
+fn answer(message: &str) -> Answer {
+    ending("Completed", message)
+}
+
+fn ending(stop: &str, message: &str) -> Answer {
+    Answer::text(&planner(
+        json!({"stop": stop, "send_to": "User", "message": message}),
+    ))
+}
+
+/// A Planner that repeats the first line that the code printed.
+fn answer_with_figure(before: &'static str) -> Answer {
+    Answer::made_of(move |request| answer(&format!("{before}{}", printed(request))))
+}
+
+/// A CodeInterpreter's reply.
+fn code(code: &str) -> Answer {
+    Answer::text(&format!("I do it so.\n```python\n{code}\n```\n"))
+}
+
+/// The first line that the code printed, as the model is told it.
+fn printed(request: &Request) -> String {
+    let report = request.last().split("Printed:\n").nth(1);
+    let line = report.and_then(|report| report.lines().next());
+    line.unwrap_or("nothing was printed").to_owned()
+}
+
+fn is_planner(request: &Request) -> bool {
+    request.messages()[0].1.starts_with("You are the Planner")
+}
+
+fn characters(requests: &[Request]) -> usize {
+    let messages = requests.iter().flat_map(Request::messages);
+    messages.map(|(_, content)| content.chars().count()).sum()
+}
+
+/// A person with a model that gives these answers.
+async fn with(answers: Vec<Answer>) -> (ModelServer, World) {
+    let server = ModelServer::start(answers).await;
+    let world = World::new(server.url());
+    (server, world)
+}
+
+/// That a request went well, and left nothing running.
+async fn assert_done(world: &World, ended: &Ended) {
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.events.last().unwrap()["event"], "done");
+    assert_eq!(ended.one("done")["status"], "ok");
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_figure_travels_from_the_kernel_into_the_answer() {
+    let (server, world) = with(vec![
+        task("Sum the numbers from 1 to 100."),
+        code("total = sum(range(1, 101))\nprint(total)"),
+        answer_with_figure("The sum is "),
+    ])
+    .await;
+    let ended = world
+        .ask(&["What is the sum of the numbers from 1 to 100?"])
+        .await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "The sum is 5050");
+    assert_eq!(
+        ended.kinds(),
+        [
+            "session", "user", "plan", "kernel", "code", "stream", "executed", "answer", "done"
+        ],
+        "{ended:?}"
+    );
+    assert_eq!(ended.one("executed")["status"], "ok");
+    assert_eq!(ended.one("kernel")["state"], "fresh");
+    assert_eq!(ended.one("session")["mode"], "local");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 3);
+    let spent = characters(&requests);
+    println!("characters of the three requests: {spent}");
+    assert!(spent < 16_000, "{spent}");
+}
+
+#[tokio::test]
+async fn each_request_of_a_role_begins_with_the_whole_of_its_last_one() {
+    let (server, world) = with(vec![
+        task("First step."),
+        code("a = 1"),
+        task("Second step."),
+        code("a + 1"),
+        answer("Done."),
+    ])
+    .await;
+    assert_done(&world, &world.ask(&["Two steps"]).await).await;
+    let requests = server.requests();
+    let (planner, interpreter): (Vec<_>, Vec<_>) = requests.iter().partition(|r| is_planner(r));
+    assert_eq!((planner.len(), interpreter.len()), (3, 2));
+    for role in [planner, interpreter] {
+        for pair in role.windows(2) {
+            let (before, after) = (pair[0].messages(), pair[1].messages());
+            assert_eq!(before, after[..before.len()]);
+            let roles: Vec<&str> = after[before.len()..]
+                .iter()
+                .map(|(role, _)| *role)
+                .collect();
+            assert_eq!(roles, ["assistant", "user"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn chinese_is_read_plotted_logged_and_exported_as_it_is() {
+    let plot = "\
+import pandas as pd, matplotlib.pyplot as plt
+表 = pd.read_csv('销售数据.csv')
+print(int(表['销售额'].sum()))
+表.plot(x='月份', y='销售额', kind='bar', title='月度销售趋势')
+plt.show()";
+    let (server, world) = with(vec![
+        task("读取 销售数据.csv，求销售额合计并画柱状图。"),
+        code(plot),
+        answer_with_figure("销售额合计："),
+    ])
+    .await;
+    let table = world.file(
+        "销售数据.csv",
+        "月份,销售额\n一月,1200\n二月,1350\n三月,980\n",
+    );
+    let ended = world
+        .ask(&["画出销售趋势", "--file", table.to_str().unwrap()])
+        .await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "销售额合计：3530");
+    assert_eq!(ended.one("user")["files"], json!(["销售数据.csv"]));
+    assert!(!ended.text().contains("missing from"), "{}", ended.text());
+    let picture = ended.one("artifact");
+    assert_eq!(picture["mime"], "image/png");
+    let bytes = std::fs::read(picture["path"].as_str().unwrap()).unwrap();
+    assert!(bytes.starts_with(b"\x89PNG"));
+    let requests = server.requests();
+    assert!(requests[0].last().contains("月份,销售额\n一月,1200"));
+    assert!(requests[2].last().contains(".png (image/png)"));
+
+    let exported = world.run(&["session", "export", "-o", "会话.ipynb"]).await;
+    assert_eq!(exported.code(), Some(0), "{exported:?}");
+    let notebook = std::fs::read_to_string(world.desk().join("会话.ipynb")).unwrap();
+    for text in [world.log(), notebook] {
+        for part in [
+            "画出销售趋势",
+            "月度销售趋势",
+            "销售额合计：3530",
+            "销售数据.csv",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+        assert!(!text.contains("\\u9500"));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_without_code_costs_one_call() {
+    let (server, world) = with(vec![answer("Paris.")]).await;
+    let ended = world.ask(&["What is the capital of France?"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.kinds(), ["session", "user", "answer", "done"]);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn code_of_the_planner_costs_two_calls() {
+    let (server, world) = with(vec![short("print(6 * 7)"), answer_with_figure("It is ")]).await;
+    let ended = world.ask(&["What is 6 times 7?"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "It is 42");
+    assert_eq!(ended.one("code")["code"], "print(6 * 7)");
+    assert!(server.requests().iter().all(is_planner));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn code_that_fails_is_mended_with_its_error_in_view() {
+    let (server, world) = with(vec![
+        task("Divide."),
+        code("1 / 0"),
+        code("{}['月份']"),
+        code("print('mended')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let ended = world.ask(&["Divide"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "mended");
+    let attempts: Vec<&Value> = ended
+        .of("code")
+        .iter()
+        .map(|code| &code["attempt"])
+        .collect();
+    assert_eq!(attempts, [1, 2, 3]);
+    let requests = server.requests();
+    assert!(
+        requests[2]
+            .last()
+            .ends_with("ZeroDivisionError: division by zero")
+    );
+    assert!(requests[3].last().ends_with("KeyError: '月份'"));
+}
+
+#[tokio::test]
+async fn code_that_never_works_is_tried_as_often_as_set_and_told_to_the_planner() {
+    let (server, world) = with(vec![
+        task("Divide."),
+        code("1 / 0"),
+        code("2 / 0"),
+        code("3 / 0"),
+        ending("TaskFailure", "It cannot be done."),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 2);
+    let ended = world.ask(&["Divide"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.answer(), "It cannot be done.");
+    assert_eq!(ended.one("done")["status"], "error");
+    assert_eq!(ended.of("code").len(), 3);
+    let last = server.requests()[4].last().to_owned();
+    assert!(last.contains("I tried 3 times"), "{last}");
+    assert!(
+        last.ends_with("ZeroDivisionError: division by zero"),
+        "{last}"
+    );
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn replies_are_read_through_what_models_put_around_them() {
+    let reply = planner(json!({"send_to": "User", "stop": "Completed", "message": "Yes."}));
+    let trailing = reply.replace('}', ",}");
+    for (text, calls) in [
+        (format!("```json\n{reply}\n```"), 1),
+        (
+            format!("<think>{{\"send_to\": \"Boss\"}}</think>\n\n{reply}"),
+            1,
+        ),
+        (trailing, 1),
+        ("Yes, I think so.".to_owned(), 2),
+        (reply.replace("\"User\"", "\"Boss\""), 2),
+    ] {
+        let (server, world) = with(vec![Answer::text(&text), answer("Yes.")]).await;
+        let ended = world.ask(&["Is it so?"]).await;
+        assert_done(&world, &ended).await;
+        assert_eq!(ended.answer(), "Yes.", "{text}");
+        let requests = server.requests();
+        assert_eq!(requests.len(), calls, "{text}");
+        if calls == 2 {
+            let last = requests[1].last();
+            assert!(last.contains("could not be read"), "{last}");
+            assert_eq!(text.contains("Boss"), last.contains("boss"), "{last}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_never_finds_the_form_is_asked_a_few_times_and_quoted() {
+    let prose = "I would rather talk about the weather.";
+    let (server, world) = with(vec![Answer::text(prose); 50]).await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 2);
+    let ended = world.ask(&["Sum"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.answer().contains("did not reply in the form"));
+    assert!(ended.answer().contains(prose));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn code_in_the_json_form_of_taskweaver_runs() {
+    let form = json!({"response": {
+        "thought": "Print it.", "reply_type": "python", "reply_content": "print('一')\n",
+    }});
+    let (_server, world) = with(vec![
+        task("Print."),
+        Answer::text(&form.to_string()),
+        answer_with_figure(""),
+    ])
+    .await;
+    let ended = world.ask(&["Print"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "一");
+    assert_eq!(ended.one("code")["thought"], "Print it.");
+}
+
+#[tokio::test]
+async fn rounds_end_at_their_limit_with_an_answer() {
+    let endless = |last| vec![short("print(1)"), short("print(2)"), last];
+    for (last, exit, text) in [
+        (answer("Two of three."), 0, "Two of three."),
+        (short("print(3)"), 1, "max_internal_chat_round_num"),
+    ] {
+        let (server, world) = with(endless(last)).await;
+        let world = world.with("HEDDLE_SESSION_MAX_INTERNAL_CHAT_ROUND_NUM", 2);
+        let ended = world.ask(&["Count"]).await;
+        assert_eq!(ended.code(), Some(exit), "{ended:?}");
+        assert!(ended.answer().contains(text), "{}", ended.answer());
+        assert_eq!(ended.of("executed").len(), 2);
+        assert!(server.requests()[2].last().contains("no more runs left"));
+    }
+}
+
+/// A model's endpoint that fails, with a record being kept; the world has no secret left in it afterwards.
+async fn faulty(url: &str, settings: &[(&str, &str)]) -> (World, Ended) {
+    let mut world = World::new(url);
+    for (name, value) in settings {
+        world = world.with(name, value);
+    }
+    let ended = world.ask(&["Hello", "--record", "record.jsonl"]).await;
+    assert_eq!(ended.events.last().unwrap()["event"], "done", "{ended:?}");
+    assert!(!ended.text().contains("SECRET"), "{}", ended.text());
+    assert_eq!(
+        world.files_with("SECRET"),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+    world.is_quiet().await;
+    (world, ended)
+}
+
+/// The one message that says what is wrong.
+fn complaint(ended: &Ended) -> &str {
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
+    assert_eq!(ended.one("done")["status"], "error");
+    let errors: Vec<&Value> = ended
+        .of("notice")
+        .into_iter()
+        .filter(|notice| notice["level"] == "error")
+        .collect();
+    assert_eq!(errors.len(), 1, "{ended:?}");
+    let message = errors[0]["message"].as_str().unwrap();
+    assert!(!ended.stderr.contains(message), "said twice: {ended:?}");
+    message
+}
+
+#[tokio::test]
+async fn an_endpoint_that_fails_for_good_ends_the_request_with_one_message() {
+    let leak = format!("Incorrect API key provided: {KEY}");
+    let huge = Answer::pieces(&vec!["x".repeat(64 << 10); 32]);
+    let hour = Answer::error(429, "slow down").header("retry-after", "3600");
+    for (fault, calls, parts) in [
+        (
+            Answer::error(401, &leak),
+            1,
+            ["refuses the key", "LLM_API_KEY"],
+        ),
+        (
+            Answer::error(404, "no such model"),
+            1,
+            ["model `mock`", "llm.model"],
+        ),
+        (hour, 1, ["try again in 3600 s", "slow down"]),
+        (Answer::html(), 1, ["a web page", "llm.api_base"]),
+        (
+            Answer::empty(),
+            1,
+            ["answered with nothing", "llm.api_base"],
+        ),
+        (
+            Answer::silence(),
+            1,
+            ["sent nothing for 1 s", "llm.idle_timeout"],
+        ),
+        (Answer::error(500, "oops"), 2, ["status 500", "oops"]),
+        (
+            Answer::cut_after("{\"plan\": \"1."),
+            2,
+            ["broke off", "try again"],
+        ),
+        (Answer::hang_up(), 2, ["broke off", "try again"]),
+        (huge, 1, ["more than 1048576 bytes", "llm.max_tokens"]),
+    ] {
+        let server = ModelServer::start(vec![fault.clone(); 10]).await;
+        let (_world, ended) = faulty(server.url(), &[("LLM_IDLE_TIMEOUT", "1")]).await;
+        let message = complaint(&ended);
+        for part in parts {
+            assert!(message.contains(part), "no {part:?} in {message:?}");
+        }
+        assert_eq!(server.requests().len(), calls, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_there_is_named() {
+    let url = ModelServer::closed_url().await;
+    let host = url.strip_prefix("http://").unwrap().strip_suffix("/v1");
+    let (world, ended) = faulty(&url, &[]).await;
+    let message = complaint(&ended);
+    assert!(message.contains(host.unwrap()), "{message}");
+    assert!(message.contains("cannot connect"), "{message}");
+
+    let plain = world.run(&["ask", "--mode", "local", "Hello"]).await;
+    assert_eq!(plain.code(), Some(3), "{plain:?}");
+    assert_eq!(plain.stdout, "");
+    let told = plain.stderr.matches("error: cannot connect").count();
+    assert_eq!(told, 1, "{}", plain.stderr);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_recovers_is_asked_again() {
+    let busy = Answer::error(429, "slow down").header("retry-after", "1");
+    for fault in [
+        busy,
+        Answer::error(500, "oops"),
+        Answer::cut_after(r#"{"send_to": "User", "message": "Half an an"#),
+        Answer::hang_up(),
+    ] {
+        let server = ModelServer::start(vec![fault, answer("Whole.")]).await;
+        let (_world, ended) = faulty(server.url(), &[]).await;
+        assert_eq!(ended.code(), Some(0), "{ended:?}");
+        assert_eq!(ended.answer(), "Whole.");
+        assert_eq!(server.requests().len(), 2);
+        assert!(ended.text().contains("Try 1 of 1"), "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_a_megabyte_is_an_answer() {
+    let long = "长".repeat(300_000);
+    let reply = planner(json!({"send_to": "User", "stop": "Completed", "message": long}));
+    let characters: Vec<char> = reply.chars().collect();
+    let pieces: Vec<String> = characters
+        .chunks(20_000)
+        .map(|piece| piece.iter().collect())
+        .collect();
+    let (_server, world) = with(vec![Answer::pieces(&pieces)]).await;
+    let ended = world.ask(&["Tell me everything"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), long);
+}
+
+#[tokio::test]
+async fn a_kernel_killed_in_a_cell_is_told_to_model_and_person() {
+    let (server, world) = with(vec![
+        task("Compute."),
+        code("x = 41\nprint('before', flush=True)\nimport os, signal\nos.kill(os.getpid(), 9)"),
+        code("print('x' in globals())"),
+        answer_with_figure("still there: "),
+    ])
+    .await;
+    let ended = world.ask(&["Compute"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "still there: False");
+    let error = ended.one("error");
+    assert!(
+        error["evalue"].as_str().unwrap().contains("signal 9"),
+        "{error}"
+    );
+    let states: Vec<&Value> = ended
+        .of("kernel")
+        .iter()
+        .map(|event| &event["state"])
+        .collect();
+    assert_eq!(states, ["fresh", "lost"]);
+    let told = server.requests()[2].last().to_owned();
+    for part in ["signal 9", "variables and imports are lost", "before"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kernel_that_dies_between_cells_is_told_to_model_and_person() {
+    let suicide = "\
+import os, threading
+x = 41
+threading.Timer(0.2, os.kill, (os.getpid(), 9)).start()
+print(os.getpid())";
+    let when_dead = Answer::made_of(|request| {
+        let process = std::path::PathBuf::from("/proc").join(printed(request));
+        let deadline = std::time::Instant::now() + support::world::PATIENCE;
+        while process.exists() && std::time::Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        short("print('x' in globals())")
+    });
+    let (server, world) = with(vec![short(suicide), when_dead, answer_with_figure("")]).await;
+    let ended = world.ask(&["Compute"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "False");
+    let states: Vec<&Value> = ended
+        .of("kernel")
+        .iter()
+        .map(|event| &event["state"])
+        .collect();
+    assert_eq!(states, ["fresh", "lost"], "{ended:?}");
+    let told = server.requests()[2].last().to_owned();
+    for part in ["signal 9", "variables and imports are lost"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cell_that_prints_200_mib_costs_neither_memory_nor_log_nor_model() {
+    // In portions, and one at once.
+    let flood = "\
+import sys
+part = ('x' * 1023 + '\\n') * 1024
+for _ in range(168):
+    sys.stdout.write(part)
+    sys.stdout.flush()
+sys.stdout.write(part * 32)
+print('the end')";
+    let (server, world) = with(vec![short(flood), Answer::silence()]).await;
+    let running = world.start_ask(&["Print a lot"]);
+    let status = format!("/proc/{}/status", running.pid());
+    let end = tokio::spawn(running.end());
+    // The second request to the model says that the cell is over.
+    eventually(support::world::PATIENCE, "the end of the cell", || {
+        server.requests().len() == 2
+    })
+    .await;
+    let status = std::fs::read_to_string(status).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    println!("peak memory: {} MiB", kib >> 10);
+    assert!(kib < 400 << 10, "{kib} KiB");
+    let told = server.requests()[1].last().to_owned();
+    assert!(told.contains("the end"), "{told}");
+    assert!(told.chars().count() < 8000, "{}", told.len());
+    let whole = told
+        .split("the first 64 MiB are in ")
+        .nth(1)
+        .expect("a pointer");
+    let whole = whole.split(" …]").next().unwrap();
+    let bytes = std::fs::metadata(world.session().join("cwd").join(whole))
+        .unwrap()
+        .len();
+    assert_eq!(bytes, 64 << 20);
+    assert!(world.log().len() < 5 << 20, "{}", world.log().len());
+    drop(server);
+    within(support::world::PATIENCE, "the end", end)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_cell_that_takes_too_long_is_interrupted_and_what_it_printed_is_told() {
+    let (server, world) = with(vec![
+        task("Wait."),
+        code("import time\nprint('before', flush=True)\ntime.sleep(600)"),
+        code("print('shorter')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
+    let ended = world.ask(&["Wait"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "shorter");
+    assert_eq!(ended.of("kernel").len(), 1, "the kernel is kept");
+    let told = server.requests()[2].last().to_owned();
+    for part in [
+        "longer than a cell may",
+        "Printed:\nbefore",
+        "KeyboardInterrupt",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_cell_that_swallows_interrupts_ends_with_its_kernel() {
+    let stubborn = "\
+import time
+while True:
+    try:
+        time.sleep(1)
+    except KeyboardInterrupt:
+        print('no', flush=True)";
+    let (server, world) = with(vec![
+        task("Wait."),
+        code(stubborn),
+        code("print('on it goes')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_TIMEOUT", 1);
+    let ended = world.ask(&["Wait"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "on it goes");
+    let told = server.requests()[2].last().to_owned();
+    for part in [
+        "longer than a cell may",
+        "variables and imports are lost",
+        "no\nno",
+    ] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+}
+
+/// A cell that says when it runs, and then takes its time.
+const LONG: &str = "import time\nprint('started', flush=True)\ntime.sleep(600)";
+
+async fn assert_interrupted(world: &World, ended: &Ended) {
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
+    assert_eq!(ended.events.last().unwrap()["event"], "done");
+    assert_eq!(ended.one("done")["status"], "interrupted");
+    assert!(
+        world
+            .log()
+            .contains(r#""event":"done","status":"interrupted""#)
+    );
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_a_cell_and_leaves_nothing_running() {
+    let (server, world) = with(vec![task("Wait."), code(LONG)]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("stream", "started").await;
+    running.signal(Signal::SIGINT);
+    let ended = running.end().await;
+    assert_interrupted(&world, &ended).await;
+    assert_eq!(ended.one("executed")["status"], "interrupted");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_model() {
+    let (server, world) = with(vec![Answer::stall_after("{\"plan\": \"1.")]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("delta", "1.").await;
+    running.signal(Signal::SIGINT);
+    assert_interrupted(&world, &running.end().await).await;
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_a_kernel() {
+    let (_server, world) = with(vec![short("1"), answer("Never.")]).await;
+    let spec = json!({
+        "argv": ["sleep", "600", "{connection_file}"], "display_name": "Slow", "language": "python",
+    });
+    world.file("jupyter/kernels/slow/kernel.json", &spec.to_string());
+    let path = world.desk().join("jupyter");
+    let world = world.with("JUPYTER_PATH", path.display());
+    let mut running = world.start_ask(&["Wait", "--kernel", "slow"]);
+    running.until("usage", "").await;
+    running.signal(Signal::SIGINT);
+    let ended = running.end().await;
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
+    assert_eq!(ended.one("done")["status"], "interrupted");
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_heddle_killed_by_signal_9_leaves_nothing_running() {
+    let children =
+        format!("import subprocess\nsubprocess.Popen(['setsid', 'sleep', '600'])\n{LONG}");
+    let (_server, world) = with(vec![task("Wait."), code(&children)]).await;
+    let mut running = world.start_ask(&["Wait"]);
+    running.until("stream", "started").await;
+    assert!(world.processes().len() >= 3, "supervisor, kernel, sleep");
+    running.signal(Signal::SIGKILL);
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_in_use_is_refused_with_the_pid_of_its_user() {
+    let (_server, world) = with(vec![task("Wait."), code(LONG)]).await;
+    let mut first = world.start_ask(&["Wait"]);
+    first.until("stream", "started").await;
+    let second = world.ask(&["And me?", "--session", "last"]).await;
+    assert_eq!(second.code(), Some(2), "{second:?}");
+    assert_eq!(second.events, [Value::Null; 0]);
+    let holder = format!("in use by process {}", first.pid());
+    assert!(second.stderr.contains(&holder), "{}", second.stderr);
+    first.signal(Signal::SIGINT);
+    assert_interrupted(&world, &first.end().await).await;
+}
+
+#[tokio::test]
+async fn a_session_goes_on_in_a_new_kernel_and_says_so() {
+    let (server, world) = with(vec![
+        short("x = 41"),
+        answer("Kept."),
+        short("print('x' in globals())"),
+        answer_with_figure("still there: "),
+    ])
+    .await;
+    assert_done(&world, &world.ask(&["Keep 41"]).await).await;
+    let ended = world.ask(&["Is it there?", "--session", "last"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "still there: False");
+    assert_eq!(ended.one("kernel")["state"], "lost");
+    let told = server.requests()[2].last().to_owned();
+    assert!(told.contains("earlier variables are lost"), "{told}");
+    let before = server.requests()[2].messages()[1].1.to_owned();
+    assert!(before.contains("Keep 41"), "{before}");
+    assert_eq!(world.log().matches(r#""event":"user""#).count(), 2);
+}
+
+#[tokio::test]
+async fn a_session_is_rebuilt_on_request_and_its_cells_are_logged_once() {
+    let (server, world) = with(vec![
+        short("x = 41"),
+        answer("Kept."),
+        short("print(x + 1)"),
+        answer_with_figure("one more: "),
+    ])
+    .await;
+    assert_done(&world, &world.ask(&["Keep 41"]).await).await;
+    let ended = world
+        .ask(&["One more", "--session", "last", "--rebuild"])
+        .await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "one more: 42");
+    assert_eq!(ended.one("kernel")["state"], "rebuilt");
+    let told = server.requests()[2].last().to_owned();
+    assert!(told.contains("1 cells were run again"), "{told}");
+    assert_eq!(world.log().matches(r#""event":"code""#).count(), 2);
+    assert_eq!(world.log().matches(r#""event":"executed""#).count(), 2);
+}
+
+#[tokio::test]
+async fn a_log_with_a_torn_last_line_is_gone_on_with() {
+    let (_server, world) = with(vec![answer("One."), answer("Two.")]).await;
+    assert_done(&world, &world.ask(&["One"]).await).await;
+    let log = world.session().join("events.jsonl");
+    let whole = world.log();
+    std::fs::write(
+        &log,
+        format!("{whole}{{\"ts\":\"2026-01-01T00:00:00Z\",\"event\":\"str"),
+    )
+    .unwrap();
+    let ended = world.ask(&["Two", "--session", "last"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "Two.");
+    let notice = ended.one("notice")["message"].as_str().unwrap();
+    assert!(notice.contains("written only in part"), "{notice}");
+    assert!(world.log().starts_with(&whole));
+    for line in world.log().lines() {
+        serde_json::from_str::<Value>(line).expect(line);
+    }
+}
+
+#[tokio::test]
+async fn the_key_reaches_neither_kernel_nor_workspace() {
+    let spy = "\
+import os
+print(sorted(name for name, value in os.environ.items() if 'SEC' + 'RET' in value or 'LLM' in name))";
+    let (_server, world) = with(vec![short(spy), answer_with_figure("")]).await;
+    let ended = world.ask(&["Spy"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "[]");
+    assert_eq!(
+        world.files_with("SECRET"),
+        [""; 0].map(std::path::PathBuf::from)
+    );
+}
+
+#[tokio::test]
+async fn a_models_code_runs_unprotected_only_by_name() {
+    let (server, world) = with(vec![answer("Hello."); 3]).await;
+    for (args, says) in [
+        (
+            &["ask", "Hello", "--mode", "container"][..],
+            "container mode is not in this version",
+        ),
+        (
+            &["ask", "Hello", "--mode", "sandbox"],
+            "sandbox mode is not in this version",
+        ),
+        (&["ask", "Hello"], "with your permissions"),
+    ] {
+        let ended = world.run(args).await;
+        assert_eq!(ended.code(), Some(3), "{ended:?}");
+        assert!(ended.stderr.contains(says), "{}", ended.stderr);
+        assert!(ended.stderr.contains("--mode local"), "{}", ended.stderr);
+        assert_eq!(ended.stdout, "");
+    }
+    assert_eq!(server.requests().len(), 0);
+
+    world.file(
+        "heddle.toml",
+        "[execution_service]\nkernel_mode = \"local\"\n",
+    );
+    let project = world.desk();
+    let ended = world
+        .run(&["ask", "Hello", "-p", project.to_str().unwrap()])
+        .await;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(ended.stdout.trim(), "Hello.");
+    assert_eq!(ended.stderr.trim().lines().count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.starts_with("Local mode:"), "{}", ended.stderr);
+}
+
+#[tokio::test]
+async fn a_workspace_that_cannot_be_made_is_named() {
+    let (_server, world) = with(vec![answer("Hello.")]).await;
+    let file = world.file("file", "");
+    let world = world.with(
+        "HEDDLE_WORKSPACE_WORKSPACE_PATH",
+        file.join("workspace").display(),
+    );
+    let ended = world.ask(&["Hello"]).await;
+    assert_eq!(ended.code(), Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("desk/file/workspace"),
+        "{}",
+        ended.stderr
+    );
+    assert!(
+        ended.stderr.contains("Choose a workspace"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(
+        ended.stderr.matches("error:").count(),
+        1,
+        "{}",
+        ended.stderr
+    );
+}
+
+#[tokio::test]
+async fn a_workspace_that_fills_up_costs_the_log_and_not_the_answer() {
+    let fill = "print('x' * 500_000)";
+    let (_server, world) = with(vec![short(fill), answer("Done.")]).await;
+    let workspace = world.path("workspace");
+    std::fs::create_dir(&workspace).unwrap();
+    let Some(_mounted) = Mounted::small(&workspace) else {
+        eprintln!("skipped: nothing can be mounted here");
+        return;
+    };
+    let ended = world.ask(&["Fill"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.answer(), "Done.");
+    assert!(
+        ended.stderr.contains("cannot write the session log"),
+        "{}",
+        ended.stderr
+    );
+    assert!(ended.stderr.contains("Free some space"), "{}", ended.stderr);
+    world.is_quiet().await;
+}
+
+/// A filesystem of 256 KiB; gone when dropped.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// Only root can mount.
+    fn small(folder: &std::path::Path) -> Option<Mounted> {
+        let mut mount = std::process::Command::new("mount");
+        mount
+            .args(["-t", "tmpfs", "-o", "size=256k", "tmpfs"])
+            .arg(folder);
+        let done = mount.stderr(std::process::Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+            .then(|| Mounted(folder.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount")
+            .arg("-l")
+            .arg(&self.0)
+            .status();
+    }
+}
+
+#[tokio::test]
+async fn a_chat_at_a_terminal() {
+    let (server, world) = with(vec![
+        task("Sum."),
+        code("total = sum(range(1, 101))\nprint(total)"),
+        answer_with_figure("The sum is "),
+        short(LONG),
+        short("print(total + 1)"),
+        Answer::text(&planner(json!({
+            "stop": "Completed", "send_to": "User",
+            "message": "| 月份 | 销售额 |\n|---|---:|\n| 一月 | 1200 |\n| 十二月 | 2 * 3 |",
+        }))),
+    ])
+    .await;
+    let mut terminal = Terminal::start(&world, &["chat", "--mode", "local"]);
+    let greeting = terminal.until("heddle> ").await;
+    assert!(
+        greeting.contains("model mock · kernel python3 (local) · /help"),
+        "{greeting}"
+    );
+
+    terminal.line("求和 1 到 100");
+    let round = terminal.until("The sum is ").await;
+    for part in [
+        "◆ Plan",
+        "1. compute and tell",
+        "◆ Code",
+        "total = sum(",
+        "│ 5050",
+    ] {
+        assert!(round.contains(part), "no {part:?} in {round}");
+    }
+    terminal.until("heddle> ").await;
+
+    terminal.line("/vars");
+    let variables = terminal.until("heddle> ").await;
+    assert!(variables.contains("total  int   5050"), "{variables}");
+    terminal.line("/info");
+    let info = terminal.until("heddle> ").await;
+    let folder = world.session();
+    assert!(info.contains(folder.to_str().unwrap()), "{info}");
+    terminal.line("/vasr");
+    terminal
+        .until("no command /vasr. Did you mean /vars?")
+        .await;
+    terminal.until("heddle> ").await;
+
+    terminal.line("wait");
+    terminal.until("│ started").await;
+    terminal.press("\x03");
+    terminal.until("KeyboardInterrupt").await;
+    terminal.until("heddle> ").await;
+
+    terminal.line("go on");
+    terminal.until("│ 5051").await;
+    let answer = terminal.until("heddle> ").await;
+    assert!(answer.contains("│一月  │  1200│"), "{answer}");
+    assert!(answer.contains("│十二月│ 2 * 3│"), "{answer}");
+    let told = server.requests()[4].last().to_owned();
+    assert!(told.contains("The User interrupted this."), "{told}");
+
+    terminal.press("\x04");
+    terminal
+        .until("To go on later: heddle session resume")
+        .await;
+    assert_eq!(terminal.end().await.code(), Some(0));
+    world.is_quiet().await;
+    assert!(!terminal.all().contains(KEY));
+    assert_eq!(world.log().matches(r#""event":"done""#).count(), 3);
+}
