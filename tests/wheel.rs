@@ -54,29 +54,28 @@ fn pip_installs_the_command_from_the_wheel() {
     let venv = folder.path().join("venv");
     let wheels = folder.path().join("wheels");
 
-    // The profile and the target folder of this very test, so that only the binary is linked again.
+    // The profile, the target folder and the environment of the build of this very test, so that only the binary is
+    // linked again.
     let profile = if cfg!(debug_assertions) {
         "dev"
     } else {
         "release"
     };
-    let target = Path::new(env!("CARGO_BIN_EXE_heddle"))
-        .ancestors()
-        .nth(2)
-        .unwrap();
-    run(Command::new(builder().join("bin/maturin"))
-        .args([
-            "build",
-            "--locked",
-            "--compatibility",
-            "linux",
-            "--profile",
-            profile,
-        ])
-        .arg("--out")
+    let target = Path::new(env!("CARGO_BIN_EXE_heddle")).ancestors().nth(2);
+    let mut maturin = Command::new(builder().join("bin/maturin"));
+    maturin
+        .args(["build", "--locked", "--compatibility", "linux"])
+        .args(["--profile", profile, "--out"])
         .arg(&wheels)
-        .env("CARGO_TARGET_DIR", target)
-        .current_dir(ROOT));
+        .env("CARGO_TARGET_DIR", target.unwrap())
+        .current_dir(ROOT);
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            maturin.env_remove(&*name);
+        }
+    }
+    run(&mut maturin);
     let wheel = std::fs::read_dir(&wheels)
         .unwrap()
         .next()

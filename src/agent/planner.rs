@@ -65,10 +65,7 @@ impl Agent {
         let mut runs = 0;
         loop {
             let last = runs >= self.limits.rounds;
-            if last {
-                self.planner.told(LAST_TURN);
-            }
-            let text = self.ask_planner(scene).await?;
+            let text = self.ask_planner(scene, last).await?;
             let reply = match reply::planner(&text) {
                 Ok(reply) => reply,
                 Err(reason) => {
@@ -109,8 +106,13 @@ impl Agent {
         }
     }
 
-    async fn ask_planner(&self, scene: &mut Scene<'_>) -> Result<String, AgentError> {
-        let messages = self.planner.request(&self.planner_prompt);
+    async fn ask_planner(&self, scene: &mut Scene<'_>, last: bool) -> Result<String, AgentError> {
+        let mut thread = self.planner.clone();
+        if last {
+            // Not remembered: the next request has turns of its own.
+            thread.told(LAST_TURN);
+        }
+        let messages = thread.request(&self.planner_prompt);
         let mut fields = FieldStream::default();
         let mut to_user = String::new();
         self.chat(scene, "planner", messages, Some(format()), |sink, piece| {

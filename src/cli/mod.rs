@@ -180,14 +180,12 @@ struct Json(Output);
 
 impl Sink for Json {
     fn emit(&mut self, event: Event) {
+        self.0.follow(&event);
         if let Ok(line) = serde_json::to_string(&event) {
             self.0.write(|| {
                 let mut out = std::io::stdout().lock();
                 writeln!(out, "{line}").and_then(|()| out.flush())
             });
-        }
-        if matches!(event, Event::Executed { .. }) {
-            self.0.end_cell();
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write};
 
 use super::error::CliError;
 use super::setup;
+use crate::event::Event;
 use crate::executor::Interrupter;
 
 /// Writes a text as a whole. A reader that has gone has all that it wanted.
@@ -40,26 +41,33 @@ impl Output {
         self.closed && self.interrupter.is_some()
     }
 
-    /// Writes through `write`, unless it was in vain before.
+    /// Writes through `write`, unless that was in vain before.
     pub fn write(&mut self, write: impl FnOnce() -> std::io::Result<()>) {
-        if !self.closed
-            && let Err(error) = write()
-        {
+        if self.closed {
+            return;
+        }
+        if let Err(error) = write() {
             self.closed = true;
             if error.kind() != ErrorKind::BrokenPipe {
                 setup::warn(&format!("standard output cannot be written: {error}"));
             }
         }
-        if self.closed
-            && let Some(interrupter) = &self.interrupter
-            && !std::mem::replace(&mut self.told, true)
-        {
-            interrupter.press();
-        }
     }
 
-    /// The next write belongs to another cell.
-    pub fn end_cell(&mut self) {
-        self.told = false;
+    /// Interrupts a cell, once, when it has more to show and nobody sees it. To be called with every event.
+    pub fn follow(&mut self, event: &Event) {
+        match event {
+            Event::Executed { .. } => self.told = false,
+            Event::Stream { .. } | Event::Display { .. } | Event::Result { .. } => {
+                if self.closed
+                    && !self.told
+                    && let Some(interrupter) = &self.interrupter
+                {
+                    self.told = true;
+                    interrupter.press();
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -28,6 +28,8 @@ pub struct Terminal {
     at_line_start: bool,
     /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
     returned: bool,
+    /// The stream that the last event was of.
+    printing: Option<String>,
     /// What starts a line anew.
     anew: &'static str,
     /// Parts that were streamed since the finished one last came.
@@ -43,6 +45,7 @@ impl Terminal {
             open: None,
             at_line_start: true,
             returned: false,
+            printing: None,
             anew: match std::io::stderr().is_terminal() {
                 true => "\r\x1b[2K",
                 false => "\n",
@@ -179,7 +182,15 @@ impl Sink for Terminal {
         if matches!(event, Event::Usage { .. }) {
             return;
         }
-        self.close();
+        // What a cell prints may go on in the line that it has begun, but one stream must not wipe out the other's.
+        let printing = match &event {
+            Event::Stream { name, .. } => Some(name.clone()),
+            _ => None,
+        };
+        if printing.is_none() || printing != self.printing {
+            self.close();
+        }
+        self.printing = printing;
         match event {
             // An arm for each part that was shown while it came, which must not come twice.
             Event::User { message, files } if self.transcript => {
@@ -289,8 +300,9 @@ impl Outputs {
 
 impl Sink for Outputs {
     fn emit(&mut self, event: Event) {
-        if self.output.is_abandoned() && !matches!(event, Event::Executed { .. }) {
-            return self.output.write(|| Ok(()));
+        self.output.follow(&event);
+        if self.output.is_abandoned() {
+            return;
         }
         let mut err = anstream::stderr().lock();
         // Who closes standard error wants no errors.
@@ -301,7 +313,6 @@ impl Sink for Outputs {
             Event::Stream { text, .. } => return self.print(&text),
             Event::Display { data, update, .. } if !update => return self.show(&data),
             Event::Result { data, .. } => return self.show(&data),
-            Event::Executed { .. } => return self.output.end_cell(),
             Event::Error {
                 ename,
                 evalue,

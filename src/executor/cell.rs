@@ -32,6 +32,8 @@ struct Cell<'a> {
     stderr: Clip,
     values: Clip,
     table: bool,
+    /// The error as the reply has it, which may come before the output that says the same.
+    replied: Option<(String, String, Vec<String>)>,
     outcome: Outcome,
 }
 
@@ -54,6 +56,7 @@ pub(super) async fn run(
         stderr: text("stderr"),
         values: text("value"),
         table: false,
+        replied: None,
         outcome: Outcome {
             status: Status::Ok,
             execution_count: None,
@@ -87,8 +90,8 @@ pub(super) async fn run(
     );
     loop {
         let next = tokio::select! {
+            // In this order: output without end must not keep a person from ending it.
             biased;
-            next = exchange.next() => next,
             () = interrupts.pressed() => {
                 interruptions += 1;
                 cell.interrupt(interruptions, &mut alarm);
@@ -102,6 +105,7 @@ pub(super) async fn run(
                 cell.interrupt(interruptions, &mut alarm);
                 continue;
             }
+            next = exchange.next() => next,
             Some(late) = client.unclaimed() => {
                 cell.late(late);
                 continue;
@@ -122,6 +126,12 @@ pub(super) async fn run(
         }
     }
     drop(exchange);
+    if let Some((ename, evalue, traceback)) = cell.replied.take()
+        && cell.outcome.raised.is_none()
+    {
+        // Some kernels report an error in the reply alone.
+        cell.raised(ename, evalue, traceback);
+    }
     if interruptions > 0 && cell.outcome.status == Status::Error {
         cell.outcome.status = Status::Interrupted;
     }
@@ -314,11 +324,10 @@ impl Cell<'_> {
         self.outcome.execution_count = reply.execution_count.or(self.outcome.execution_count);
         match reply.status {
             ReplyStatus::Ok => {}
-            // Some kernels report an error here alone.
-            ReplyStatus::Error if self.outcome.raised.is_none() => {
-                self.raised(reply.ename, reply.evalue, reply.traceback);
+            ReplyStatus::Error => {
+                self.outcome.status = Status::Error;
+                self.replied = Some((reply.ename, reply.evalue, reply.traceback));
             }
-            ReplyStatus::Error => self.outcome.status = Status::Error,
             ReplyStatus::Aborted => self.raised(
                 "Aborted".into(),
                 "the cell did not run, because one before it failed".into(),
@@ -334,12 +343,17 @@ impl Cell<'_> {
     }
 
     fn gap(&mut self, messages: u64, bytes: u64) {
-        self.sink.emit(Event::Notice {
-            level: Level::Warning,
-            message: format!(
+        let message = match bytes {
+            // Lost in the kernel, which does not count.
+            0 => {
+                "the cell printed faster than its output could be taken; some of it is lost".into()
+            }
+            _ => format!(
                 "{messages} outputs ({bytes} bytes) came faster than they could be shown and are left out"
             ),
-        });
+        };
+        let level = Level::Warning;
+        self.sink.emit(Event::Notice { level, message });
     }
 
     /// Output of a thread that an earlier cell started. Other clients' doings are theirs.

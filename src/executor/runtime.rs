@@ -3,6 +3,8 @@
 //! It is sent over the protocol, so that no kernel needs it installed, and answers in the reply to a silent
 //! `execute_request` whose code is empty (`user_expressions`): nothing is read out of printed text.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -51,6 +53,9 @@ const BOOTSTRAP: &str = include_str!("../../kernelspec/bootstrap.py");
 
 /// How calls find the package whatever names the user has bound.
 const CALL: &str = r#"(0 for _ in ()).gi_frame.f_builtins["__import__"]("heddle_runtime")"#;
+
+/// How long the runtime may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 const EXPRESSION: &str = "heddle";
 
@@ -126,9 +131,12 @@ async fn call<T: for<'a> Deserialize<'a>>(
     client: &Client,
     function: &str,
 ) -> Result<Option<T>, KernelError> {
-    let reply = client
-        .ask(Channel::Shell, request(&format!("{CALL}.{function}")))
-        .await?;
+    let asked = client.ask(Channel::Shell, request(&format!("{CALL}.{function}")));
+    // A kernel may be kept busy by what a cell left running; what it would say is only good to know.
+    let Ok(reply) = tokio::time::timeout(PATIENCE, asked).await else {
+        return Ok(None);
+    };
+    let reply = reply?;
     let Content::ExecuteReply(ExecuteReply {
         mut user_expressions,
         ..

@@ -13,8 +13,9 @@ pub(super) fn descendants() -> Vec<nix::unistd::Pid> {
             .to_str()
             .and_then(|name| name.parse::<i32>().ok());
         if let Some(pid) = pid
-            && let Ok(stat) = std::fs::read_to_string(entry.path().join("stat"))
-            && let Some(parent) = parent_in_stat(&stat)
+            && let Ok(stat) = std::fs::read(entry.path().join("stat"))
+            // A process may give itself a name that is no text.
+            && let Some(parent) = parent_in_stat(&String::from_utf8_lossy(&stat))
         {
             parents.push((pid, parent));
         }

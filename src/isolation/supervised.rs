@@ -9,11 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStderr, ChildStdout};
+use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::{mpsc, watch};
 
 use super::supervisor::{Report, SUBCOMMAND};
 
+/// How long a supervisor may take to end its kernel and itself. It is killed then, and the kernel dies with it.
+const STUCK: Duration = Duration::from_secs(10);
+/// How long what a kernel has printed may take to be read once everything has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How much of what a kernel's process prints is kept, for the message when it dies.
 const TAIL: usize = 16 * 1024;
 
@@ -64,8 +68,10 @@ pub enum Exit {
     Signal(i32),
     /// Its processes took more than this many bytes together, so it was ended.
     OutOfMemory(u64),
-    /// It never ran, or its supervisor was lost.
-    Unknown(String),
+    /// It never ran, for this reason.
+    NotStarted(String),
+    /// Its supervisor ended without a word, killed by somebody, and the kernel with it.
+    Lost,
 }
 
 impl fmt::Display for Exit {
@@ -82,7 +88,10 @@ impl fmt::Display for Exit {
                 "ran out of memory: it took more than {} MiB. execution_service.memory allows more",
                 limit >> 20
             ),
-            Exit::Unknown(reason) => f.write_str(reason),
+            Exit::NotStarted(reason) => write!(f, "could not be started: {reason}"),
+            Exit::Lost => {
+                f.write_str("was lost together with its supervisor, which somebody killed")
+            }
         }
     }
 }
@@ -121,21 +130,31 @@ impl Supervised {
         let (ended_sender, ended) = watch::channel(false);
         let tail = Arc::new(Mutex::new(VecDeque::new()));
 
-        tokio::spawn(collect_tail(output, tail.clone()));
+        let printed = collect_tail(output, tail.clone());
         tokio::spawn(async move {
             let orders = async {
                 while let Some(order) = order_queue.recv().await {
-                    if lifeline.write_all(&[order.to_byte()]).await.is_err() {
+                    let passed_on = lifeline.write_all(&[order.to_byte()]).await.is_ok();
+                    if !passed_on || order == Signal::Kill {
                         break;
                     }
                 }
-                // The handle is gone: so is the lifeline.
+                // After a kill there are no orders, and without the handle there is nobody to give one.
                 drop(lifeline);
-                std::future::pending::<()>().await;
+                tokio::time::sleep(STUCK).await;
             };
+            let end = async {
+                tokio::select! {
+                    () = orders => {}
+                    () = follow(reports, exit_sender) => {}
+                }
+                // It has ended, or is stuck. An error means that it was reaped already.
+                let _ = child.kill().await;
+            };
+            let (mut end, mut printed) = (std::pin::pin!(end), std::pin::pin!(printed));
             tokio::select! {
-                () = orders => {}
-                () = follow(child, reports, exit_sender) => {}
+                () = &mut end => drop(tokio::time::timeout(LAST_WORDS, printed).await),
+                () = &mut printed => end.await,
             }
             ended_sender.send_replace(true);
         });
@@ -155,14 +174,13 @@ impl Supervised {
     /// Waits for the kernel's process to end.
     pub async fn exit(&self) -> Exit {
         let mut exit = self.exit.clone();
-        let lost = || Exit::Unknown("its supervisor was lost".into());
         match exit.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or_else(lost),
-            Err(_) => lost(),
+            Ok(exit) => exit.clone().unwrap_or(Exit::Lost),
+            Err(_) => Exit::Lost,
         }
     }
 
-    /// Waits until the kernel, its descendants and its folder are gone.
+    /// Waits until the kernel, its descendants and its folder are gone, and what it printed has been read.
     pub async fn ended(&self) {
         // An error means that the task that would tell has ended as well.
         let _ = self.ended.clone().wait_for(|ended| *ended).await;
@@ -177,23 +195,19 @@ impl Supervised {
     }
 }
 
-async fn follow(mut child: Child, reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
+/// Reads the supervisor's reports until it ends.
+async fn follow(reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
     let mut lines = BufReader::new(reports).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         match Report::from_line(&line) {
             Some(Report::Exited(code)) => first(&exit, Exit::Code(code)),
             Some(Report::Signaled(signal)) => first(&exit, Exit::Signal(signal)),
             Some(Report::OutOfMemory(limit)) => first(&exit, Exit::OutOfMemory(limit)),
-            Some(Report::Failed(reason)) => first(&exit, Exit::Unknown(reason)),
+            Some(Report::Failed(reason)) => first(&exit, Exit::NotStarted(reason)),
             Some(Report::Started(_)) | None => continue,
         };
     }
-    first(
-        &exit,
-        Exit::Unknown("was ended together with its supervisor".into()),
-    );
-    // Reaped, or reaped by the runtime later.
-    let _ = tokio::time::timeout(Duration::from_secs(10), child.wait()).await;
+    first(&exit, Exit::Lost);
 }
 
 /// The first reason is the cause; the signal that follows it is the means.

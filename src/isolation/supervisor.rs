@@ -132,7 +132,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         Ok(pid) => pid,
         Err(error) => {
             report(&Report::Failed(format!(
-                "{} cannot be started: {error}",
+                "{}: {error}",
                 command.get_program().to_string_lossy()
             )));
             remove(folder);
@@ -149,7 +149,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
                 report(&Report::OutOfMemory(limit));
                 break;
             },
-            _ = child.recv() => if reap(kernel).kernel { break },
+            _ = child.recv() => if reap(kernel).kernel_ended { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -263,35 +263,35 @@ fn start(command: &mut Command, confinement: Confinement) -> std::io::Result<Pid
     Ok(Pid::from_raw(command.spawn()?.id() as i32))
 }
 
-/// What a look at the ended processes found.
-#[derive(Default)]
+/// What [`reap`] found.
 struct Reaped {
-    /// The kernel was among them.
-    kernel: bool,
-    /// No descendant is left.
-    all: bool,
+    kernel_ended: bool,
+    /// There is no child left, living or dead.
+    nobody_left: bool,
 }
 
 /// Reaps whatever has ended and reports the kernel's end.
 fn reap(kernel: Pid) -> Reaped {
-    let mut reaped = Reaped::default();
+    let mut reaped = Reaped {
+        kernel_ended: false,
+        nobody_left: false,
+    };
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
             Ok(WaitStatus::Exited(pid, code)) if pid == kernel => {
                 report(&Report::Exited(code));
-                reaped.kernel = true;
+                reaped.kernel_ended = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
                 report(&Report::Signaled(signal as i32));
-                reaped.kernel = true;
+                reaped.kernel_ended = true;
             }
             Ok(WaitStatus::StillAlive) => return reaped,
-            Err(Errno::EINTR) | Ok(_) => {}
-            // ECHILD: there is nobody to wait for.
-            Err(_) => {
-                reaped.all = true;
+            Err(error) => {
+                reaped.nobody_left = error == Errno::ECHILD;
                 return reaped;
             }
+            Ok(_) => {}
         }
     }
 }
@@ -309,7 +309,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in descendants() {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        if reap(kernel).all {
+        if reap(kernel).nobody_left {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::KernelError;
-use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply};
+use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply, KernelInfoRequest};
 use crate::protocol::{Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier};
 use crate::transport::{
     ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
@@ -24,6 +25,9 @@ const BACKLOG: usize = 64 << 20;
 const UNCLAIMED: usize = 1 << 20;
 /// How often an older kernel is asked whether our subscription has reached it.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long nothing may come between a reply and its `idle` before it is looked into whether the `idle` was lost.
+const OVERDUE: Duration = Duration::from_secs(1);
 
 /// How long the owner of a kernel's process may take to say how it ended, after its connection closed.
 const OBITUARY: Duration = Duration::from_millis(800);
@@ -131,10 +135,12 @@ impl Client {
                 (stdin, stdin_queue, Channel::Stdin),
             ],
         );
-        tokio::time::timeout_at(deadline, client.ready())
-            .await
-            .map_err(|_| KernelError::NotReady)??;
-        Ok(client)
+        match tokio::time::timeout_at(deadline, client.ready()).await {
+            Ok(ready) => ready.map(|()| client),
+            Err(_) => Err(KernelError::NotReady {
+                unverified: client.unverified(),
+            }),
+        }
     }
 
     fn spawn_channels(
@@ -180,17 +186,21 @@ impl Client {
     }
 
     /// Waits until what the kernel publishes reaches us: for its welcome, or where it sends none until a reply and
-    /// something published have both come.
+    /// something published have both come. (ipykernel welcomes only the first of several clients.)
     async fn ready(&self) -> Result<(), KernelError> {
         let mut subscribed = self.shared.subscribed.subscribe();
         let mut info = self.shared.info.subscribe();
         let mut dead = self.shared.dead.subscribe();
+        let mut waits_for_shell = false;
         loop {
-            // Its answer is kept by `take`; the exchange itself is not needed.
-            drop(self.request(
-                Channel::Shell,
-                Content::KernelInfoRequest(Default::default()),
-            ));
+            // Control answers while a cell runs, and not every kernel answers there. The answers are kept by `take`; the
+            // exchanges themselves are not needed.
+            let ask = |channel| drop(self.request(channel, KernelInfoRequest {}.into()));
+            ask(Channel::Control);
+            if !waits_for_shell || info.borrow().is_some() {
+                ask(Channel::Shell);
+                waits_for_shell = true;
+            }
             let heard = async {
                 let welcomed = async {
                     let _ = subscribed.wait_for(|s| *s == Subscribed::Welcomed).await;
@@ -227,32 +237,40 @@ impl Client {
 
     /// Sends a request and gives what comes back for it.
     pub fn request(&self, channel: Channel, content: Content) -> Exchange {
-        self.request_with(channel, content, Map::new())
+        self.request_with(channel, content, Map::new(), Vec::new())
     }
 
-    /// The same, with metadata on the request.
+    /// The same, with metadata on the request and binary buffers behind it, as comm messages have them.
     pub fn request_with(
         &self,
         channel: Channel,
         content: Content,
         metadata: Map<String, Value>,
+        buffers: Vec<Bytes>,
     ) -> Exchange {
         let mut message = Message::request(content, &self.shared.session, &self.shared.username);
         message.metadata = metadata;
+        message.buffers = buffers;
         let msg_id = message.header.msg_id.clone();
         let queue = Arc::new(ByteQueue::new(BACKLOG));
         lock(&self.shared.pending).insert(msg_id.clone(), queue.clone());
         if let Some(reason) = &*self.shared.dead.borrow() {
             queue.push(Incoming::Died(reason.clone()), 0, true);
         }
-        self.send(channel, &message);
+        self.shared.send(channel, &message);
+        let unanswered = matches!(
+            message.content,
+            Content::CommOpen(_) | Content::CommMsg(_) | Content::CommClose(_)
+        );
         Exchange {
             shared: self.shared.clone(),
             msg_id,
             queue,
-            awaits_idle: matches!(message.content, Content::ExecuteRequest(_)),
-            replied: false,
+            awaits_idle: unanswered || matches!(message.content, Content::ExecuteRequest(_)),
+            replied: unanswered,
             ended: false,
+            overdue: None,
+            probes: Vec::new(),
         }
     }
 
@@ -272,10 +290,11 @@ impl Client {
 
     /// Answers the `input_request` of running code.
     pub fn answer_input(&self, request: &Message, value: String) {
-        let mut reply = Message::reply_to(request, InputReply { value });
-        // It goes through our own socket, which needs no identity.
-        reply.identities.clear();
-        self.send(Channel::Stdin, &reply);
+        let Shared {
+            session, username, ..
+        } = &*self.shared;
+        let reply = Message::request(InputReply { value }, session, username).as_child_of(request);
+        self.shared.send(Channel::Stdin, &reply);
     }
 
     /// The next message that belongs to no running request: late output of threads, other clients' doings.
@@ -313,19 +332,6 @@ impl Client {
             .wait_for(|closed| *closed)
             .await;
     }
-
-    fn send(&self, channel: Channel, message: &Message) {
-        let mut raw = message.encode();
-        self.shared.signer.sign(&mut raw);
-        let outgoing = &self.shared.outgoing;
-        let queue = match channel {
-            Channel::Control => &outgoing.control,
-            Channel::Stdin => &outgoing.stdin,
-            _ => &outgoing.shell,
-        };
-        // A closed queue means a closed connection, which every waiting request is told anyway.
-        let _ = queue.send(raw.into_frames());
-    }
 }
 
 async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<Frames>) {
@@ -337,6 +343,19 @@ async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<F
 }
 
 impl Shared {
+    fn send(&self, channel: Channel, message: &Message) {
+        let mut raw = message.encode();
+        self.signer.sign(&mut raw);
+        let outgoing = &self.outgoing;
+        let queue = match channel {
+            Channel::Control => &outgoing.control,
+            Channel::Stdin => &outgoing.stdin,
+            _ => &outgoing.shell,
+        };
+        // A closed queue means a closed connection, which every waiting request is told anyway.
+        let _ = queue.send(raw.into_frames());
+    }
+
     /// Verifies a received message and hands it to the request that it answers.
     fn take(&self, channel: Channel, frames: Frames) {
         let size = frames.iter().map(|frame| frame.len()).sum();
@@ -413,20 +432,33 @@ pub struct Exchange {
     shared: Arc<Shared>,
     msg_id: String,
     queue: Arc<ByteQueue<Incoming>>,
-    /// Whether the `idle` of this request is still to come; other requests end with their reply.
+    /// Whether the `idle` of this request is still to come. Cells and comm messages end with it, others with their reply.
     awaits_idle: bool,
+    /// Whether the reply has come. Comm messages have none.
     replied: bool,
     ended: bool,
+    /// When to ask for an `idle` that is late.
+    overdue: Option<Instant>,
+    /// Later requests whose answers come through our queue.
+    probes: Vec<String>,
 }
 
 impl Exchange {
     /// The next message; `None` once both the reply and the `idle` have come, in either order, or the kernel died.
+    /// A kernel that publishes faster than it is read drops messages, maybe the `idle` too; then a gap stands for it.
     /// Safe to cancel.
     pub async fn next(&mut self) -> Option<Popped<Incoming>> {
         if self.ended || (self.replied && !self.awaits_idle) {
             return None;
         }
-        let popped = self.queue.pop().await?;
+        let popped = loop {
+            tokio::select! {
+                biased;
+                popped = self.queue.pop() => break popped?,
+                () = at(self.overdue) => self.probe(),
+            }
+        };
+        let mut lost = false;
         match &popped {
             Popped::Item(Incoming::Reply(_)) => self.replied = true,
             Popped::Item(Incoming::Output(message)) => {
@@ -434,17 +466,58 @@ impl Exchange {
                     && status.execution_state == ExecutionState::Idle
                 {
                     self.awaits_idle = false;
+                    let parent = message.parent_header.as_ref();
+                    lost = parent.is_some_and(|parent| self.probes.contains(&parent.msg_id));
                 }
             }
             Popped::Item(Incoming::Died(_)) => self.ended = true,
             _ => {}
         }
+        self.expect_idle();
+        if lost {
+            return Some(Popped::Gap {
+                messages: 1,
+                bytes: 0,
+            });
+        }
         Some(popped)
+    }
+
+    /// Sends a request that the kernel works off after ours. What a kernel publishes stays in order, so the `idle` of
+    /// the probe comes after ours, or instead of it.
+    fn probe(&mut self) {
+        let content = Content::KernelInfoRequest(Default::default());
+        let message = Message::request(content, &self.shared.session, &self.shared.username);
+        let msg_id = message.header.msg_id.clone();
+        lock(&self.shared.pending).insert(msg_id.clone(), self.queue.clone());
+        self.probes.push(msg_id);
+        self.shared.send(Channel::Shell, &message);
+        self.expect_idle();
+    }
+
+    /// Each probe is waited for longer than the one before: a long cell of another client may be in its way.
+    fn expect_idle(&mut self) {
+        let patience = OVERDUE * (1 << self.probes.len().min(6));
+        let late = self.replied && self.awaits_idle;
+        self.overdue = late.then(|| Instant::now() + patience);
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        lock(&self.shared.pending).remove(&self.msg_id);
+        let mut pending = lock(&self.shared.pending);
+        for msg_id in self.probes.iter().chain([&self.msg_id]) {
+            pending.remove(msg_id);
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

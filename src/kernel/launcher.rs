@@ -40,6 +40,18 @@ pub struct Grants {
     pub processes: u64,
 }
 
+impl Default for Grants {
+    /// Nothing beside the working directory, and no limit on memory.
+    fn default() -> Grants {
+        Grants {
+            mounts: Vec::new(),
+            network: false,
+            memory: u64::MAX,
+            processes: 512,
+        }
+    }
+}
+
 /// A way to run kernels.
 pub trait Launcher: Send + Sync {
     /// The mode's name, as in `--mode`.
@@ -81,6 +93,7 @@ impl Launcher for Local {
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        let place = format!("{} in {}", self.supervisor.display(), launch.cwd.display());
         let command = Command {
             supervisor: self.supervisor.clone(),
             sandbox: String::new(),
@@ -91,7 +104,7 @@ impl Launcher for Local {
         };
         let started = Supervised::spawn(command)
             .map(|process| Box::new(process) as Box<dyn Process>)
-            .map_err(|error| KernelError::Launch(error.to_string()));
+            .map_err(|error| KernelError::Launch(format!("{place}: {error}")));
         Box::pin(std::future::ready(started))
     }
 }

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::isolation::Signal;
+use crate::isolation::{Exit, Signal};
 use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
 use crate::transport::TransportError;
@@ -62,10 +62,11 @@ pub enum KernelError {
     Launch(String),
     #[error("the kernel {exit} before it was ready{}", indented(.printed))]
     DiedAtStart { exit: String, printed: String },
-    #[error(
-        "the kernel did not become ready in time. A slow machine can be given more: kernel.start_timeout (seconds)"
-    )]
-    NotReady,
+    #[error("the kernel did not become ready in time. {}", advice(*unverified))]
+    NotReady {
+        /// Messages that came and whose signature was not made with our key.
+        unverified: u64,
+    },
     /// The kernel ended while somebody waited for it.
     #[error("the kernel died: it {0}")]
     Died(String),
@@ -79,6 +80,16 @@ fn list(names: &[String]) -> String {
     match names {
         [] => "none".into(),
         names => names.join(", "),
+    }
+}
+
+fn advice(unverified: u64) -> String {
+    match unverified {
+        0 => "A slow machine can be given more: kernel.start_timeout (seconds)".into(),
+        n => format!(
+            "It sent {n} messages that were not signed with our key: the connection file is another kernel's, or an \
+             old one"
+        ),
     }
 }
 
@@ -341,15 +352,17 @@ async fn run(
     };
     let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);
     let deadline = Instant::now() + options.start_timeout;
-    let client = tokio::select! {
-        client = Client::connect(&folder.connection, deadline) => client?,
-        exit = process.exit() => {
-            // What it printed comes through another pipe than its end; both end with the supervisor.
-            let _ = tokio::time::timeout(LAST_WORDS, process.ended()).await;
-            return Err(KernelError::DiedAtStart {
-                exit: exit.to_string(),
-                printed: process.tail(),
-            });
+    let connected = tokio::select! {
+        connected = Client::connect(&folder.connection, deadline) => connected,
+        exit = process.exit() => Err(died_at_start(&*process, exit).await),
+    };
+    let client = match connected {
+        Ok(client) => client,
+        Err(error) => {
+            let error = explained(error, &*process).await;
+            process.signal(Signal::Kill);
+            process.ended().await;
+            return Err(error);
         }
     };
     let watcher = tokio::spawn({
@@ -366,4 +379,34 @@ async fn run(
         client,
         watcher,
     })
+}
+
+/// Why there is no connection, in terms of the kernel that was started.
+async fn explained(error: KernelError, process: &dyn Process) -> KernelError {
+    match error {
+        KernelError::Transport(TransportError::Connect { .. }) => {
+            KernelError::NotReady { unverified: 0 }
+        }
+        // The end of a connection may be noticed before the end of the process, which explains more.
+        KernelError::Transport(_) | KernelError::Died(_) => {
+            match tokio::time::timeout(LAST_WORDS, process.exit()).await {
+                Ok(exit) => died_at_start(process, exit).await,
+                Err(_) => error,
+            }
+        }
+        error => error,
+    }
+}
+
+/// What a kernel's end before it was ready means.
+async fn died_at_start(process: &dyn Process, exit: Exit) -> KernelError {
+    // What it printed comes through another pipe than its end; both end with the supervisor.
+    let _ = tokio::time::timeout(LAST_WORDS, process.ended()).await;
+    match exit {
+        Exit::NotStarted(reason) => KernelError::Launch(reason),
+        exit => KernelError::DiedAtStart {
+            exit: exit.to_string(),
+            printed: process.tail(),
+        },
+    }
 }

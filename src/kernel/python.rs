@@ -109,6 +109,8 @@ fn on_path(name: &str) -> Option<PathBuf> {
 struct Answer {
     executable: PathBuf,
     prefix: PathBuf,
+    /// Of the interpreter that a virtual environment was made from.
+    #[serde(default)]
     base_prefix: PathBuf,
     version: (u32, u32),
     ipykernel: bool,

@@ -12,6 +12,17 @@ use super::stream::dial;
 use super::{Frames, TransportError};
 use crate::protocol::Address;
 
+/// What a kernel may claim, and until when it must have shaken hands.
+fn limits(deadline: Instant) -> Limits {
+    let limits = Limits::default();
+    Limits {
+        handshake: limits
+            .handshake
+            .min(deadline.saturating_duration_since(Instant::now())),
+        ..limits
+    }
+}
+
 /// A DEALER: shell, control or stdin.
 pub struct Dealer {
     pub sender: DealerSender,
@@ -40,7 +51,7 @@ impl Dealer {
         );
         let mut socket = DealerSocket::with_options(options);
         let stream = dial(&address, deadline).await?;
-        let gate = link::open(&mut socket, stream, Limits::default()).await?;
+        let (gate, _) = link::open(&mut socket, stream, limits(deadline)).await?;
         let (send, receive) = socket.split();
         Ok(Dealer {
             sender: DealerSender(Sender::new(send, gate.clone())),
@@ -68,7 +79,7 @@ impl Subscriber {
     pub async fn connect(address: Address, deadline: Instant) -> Result<Self, TransportError> {
         let mut socket = SubSocket::new();
         let stream = dial(&address, deadline).await?;
-        let gate = link::open(&mut socket, stream, Limits::default()).await?;
+        let (gate, _) = link::open(&mut socket, stream, limits(deadline)).await?;
         socket
             .subscribe("")
             .await
@@ -100,8 +111,8 @@ impl Heartbeat {
             Bytes::new(),
             Bytes::from(uuid::Uuid::new_v4().as_bytes().to_vec()),
         ];
-        self.0.sender.send(beat.clone()).await?;
         let echo = async {
+            self.0.sender.send(beat.clone()).await?;
             loop {
                 if self.0.receiver.recv().await? == beat {
                     return Ok(());

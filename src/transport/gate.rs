@@ -21,6 +21,8 @@ const FLAG_MORE: u8 = 1;
 const FLAG_LONG: u8 = 2;
 const FLAG_COMMAND: u8 = 4;
 const CHUNK: usize = 64 * 1024;
+/// Largest command, in bytes; a handshake needs a few dozen.
+const COMMAND: u64 = 4096;
 /// How long a closed link may go on to deliver what was sent before.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -114,6 +116,9 @@ impl Framing {
     }
 
     fn begin_body(&mut self, flags: u8, length: u64) -> Result<State, String> {
+        if flags & FLAG_COMMAND != 0 && length > COMMAND {
+            return Err(format!("it announced a command of {length} bytes"));
+        }
         self.message_frames += 1;
         self.message_bytes = self.message_bytes.saturating_add(length);
         if self.message_bytes > self.limits.message {
@@ -157,6 +162,7 @@ fn skip(bytes: &mut &[u8], left: u64) -> u64 {
 /// connection is closed.
 pub(super) struct Gate {
     messages: Arc<AtomicU64>,
+    passed: watch::Receiver<u64>,
     closed: watch::Receiver<Option<String>>,
     _open: watch::Sender<()>,
 }
@@ -167,9 +173,10 @@ impl Gate {
         let messages = Arc::new(AtomicU64::new(0));
         let (closed_sender, closed) = watch::channel(None);
         let (open, mut dropped) = watch::channel(());
+        let (passed_sender, passed) = watch::channel(0);
         let count = messages.clone();
         tokio::spawn(async move {
-            let splice = splice(peer, inner, limits, &count);
+            let splice = splice(peer, inner, limits, &count, &passed_sender);
             tokio::pin!(splice);
             let reason = tokio::select! {
                 reason = &mut splice => reason,
@@ -181,6 +188,7 @@ impl Gate {
         });
         Gate {
             messages,
+            passed,
             closed,
             _open: open,
         }
@@ -189,6 +197,21 @@ impl Gate {
     /// Whole messages that the peer has sent so far.
     pub(super) fn messages(&self) -> u64 {
         self.messages.load(Ordering::Acquire)
+    }
+
+    /// Waits until all but the last `window` of the first `sent` bytes have passed to the peer.
+    pub(super) async fn passed(&self, sent: u64, window: u64) {
+        // An error means that the connection has ended, which is told by `closed`.
+        let _ = self
+            .passed
+            .clone()
+            .wait_for(|passed| sent.saturating_sub(*passed) <= window)
+            .await;
+    }
+
+    /// How many bytes have passed to the peer so far.
+    pub(super) fn passed_so_far(&self) -> u64 {
+        *self.passed.borrow()
     }
 
     /// Waits for the end of the connection and says why it ended.
@@ -211,6 +234,7 @@ async fn splice(
     inner: UnixStream,
     limits: Limits,
     messages: &AtomicU64,
+    passed: &watch::Sender<u64>,
 ) -> String {
     let (mut peer_read, mut peer_write) = tokio::io::split(peer);
     let (mut inner_read, mut inner_write) = inner.into_split();
@@ -238,7 +262,10 @@ async fn splice(
             loop {
                 match inner_read.read(&mut chunk).await? {
                     0 => return peer_write.shutdown().await,
-                    n => peer_write.write_all(&chunk[..n]).await?,
+                    n => {
+                        peer_write.write_all(&chunk[..n]).await?;
+                        passed.send_modify(|passed| *passed += n as u64);
+                    }
                 }
             }
         }
@@ -291,6 +318,14 @@ mod tests {
         bytes.push(FLAG_LONG);
         bytes.extend((5u64 << 40).to_be_bytes());
         assert!(framing.feed(&bytes).unwrap_err().contains("5497558138880"));
+    }
+
+    #[test]
+    fn refuses_a_command_that_no_handshake_needs() {
+        let mut framing = Framing::new(Limits::default());
+        framing.feed(&[0xff; GREETING as usize]).unwrap();
+        let fed = framing.feed(&frame(FLAG_COMMAND, &[0; 5000]));
+        assert!(fed.unwrap_err().contains("5000"));
     }
 
     #[test]

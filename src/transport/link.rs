@@ -1,20 +1,27 @@
 //! A link: one connection, one gate, one ZeroMQ socket.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use tempfile::TempDir;
 use tokio::net::UnixStream;
 use zeromq::{Socket, SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
 use super::gate::{Gate, Limits};
 use super::stream::Stream;
 use super::{Frames, TransportError};
+use crate::protocol::connection::IPC_PATH_MAX;
 
+/// Bytes that may wait in the socket for a peer to take them.
+const WINDOW: u64 = 1 << 20;
 /// How long what a peer sent before it went away may take through the socket.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Splices `stream` to `socket` and completes the handshake.
+/// Splices `stream` to `socket` and completes the handshake. Gives the gate and the peer's identity, a random one where
+/// it has none.
 ///
 /// The crate takes connections by name only, so the two meet on a Unix socket in a private folder (mode 0700) that
 /// exists for this moment and is removed before the link is used.
@@ -22,12 +29,9 @@ pub(super) async fn open<S: Socket>(
     socket: &mut S,
     stream: Box<dyn Stream>,
     limits: Limits,
-) -> Result<Arc<Gate>, TransportError> {
+) -> Result<(Arc<Gate>, Bytes), TransportError> {
     let failed = |error: &dyn std::fmt::Display| TransportError::Handshake(error.to_string());
-    let folder = tempfile::Builder::new()
-        .prefix("heddle-link-")
-        .tempdir()
-        .map_err(|error| failed(&error))?;
+    let folder = meeting_place().map_err(|error| failed(&error))?;
     let path = folder.path().join("s");
     let listener = std::os::unix::net::UnixListener::bind(&path).map_err(|error| failed(&error))?;
     let mut events = socket.monitor();
@@ -43,7 +47,7 @@ pub(super) async fn open<S: Socket>(
     let handshake = async {
         while let Some(event) = events.next().await {
             match event {
-                SocketEvent::Accepted(..) => return Ok(()),
+                SocketEvent::Accepted(_, identity) => return Ok(Bytes::from(identity)),
                 SocketEvent::AcceptFailed(error) => return Err(failed(&error)),
                 _ => {}
             }
@@ -58,7 +62,21 @@ pub(super) async fn open<S: Socket>(
     };
     // The name has done its work; only a failure to remove it could be reported, and the folder goes anyway.
     let _ = socket.unbind(endpoint).await;
-    outcome.map(|()| Arc::new(gate))
+    outcome.map(|identity| (Arc::new(gate), identity))
+}
+
+/// A folder that only we can enter, short enough for a socket in it.
+fn meeting_place() -> std::io::Result<TempDir> {
+    const NAME: &str = "heddle-link-123456/s";
+    let mut builder = tempfile::Builder::new();
+    builder
+        .prefix("heddle-link-")
+        .permissions(std::fs::Permissions::from_mode(0o700));
+    let root = std::env::temp_dir();
+    match root.as_os_str().len() + 1 + NAME.len() <= IPC_PATH_MAX {
+        true => builder.tempdir_in(root),
+        false => builder.tempdir_in("/tmp"),
+    }
 }
 
 /// The receiving half of a link.
@@ -102,17 +120,35 @@ impl<R: SocketRecv> Receiver<R> {
 pub(super) struct Sender<S> {
     socket: S,
     gate: Arc<Gate>,
+    /// Bytes handed to the socket, as they are on the wire.
+    sent: u64,
 }
 
 impl<S: SocketSend> Sender<S> {
     pub(super) fn new(socket: S, gate: Arc<Gate>) -> Self {
-        Sender { socket, gate }
+        Sender {
+            socket,
+            sent: gate.passed_so_far(),
+            gate,
+        }
     }
 
-    /// Hands a message to the socket. `Ok` means queued, not delivered.
+    /// Hands a message to the socket, once the peer has taken most of those before: the crate's own limit counts
+    /// messages, however large. `Ok` means queued, not delivered.
     pub(super) async fn send(&mut self, frames: Frames) -> Result<(), TransportError> {
+        tokio::select! {
+            () = self.gate.passed(self.sent, WINDOW) => {}
+            reason = self.gate.closed() => return Err(TransportError::Closed(reason)),
+        }
+        self.sent += frames.iter().map(on_the_wire).sum::<u64>();
         send(&mut self.socket, &self.gate, frames).await
     }
+}
+
+/// ZMTP 3.0, "Framing": flags, a length of one or eight bytes, the body.
+fn on_the_wire(frame: &Bytes) -> u64 {
+    let header = if frame.len() > 255 { 9 } else { 2 };
+    header + frame.len() as u64
 }
 
 /// Sends on a socket that is not split.

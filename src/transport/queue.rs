@@ -33,7 +33,8 @@ struct State<T> {
 }
 
 impl<T> ByteQueue<T> {
-    /// A queue for at most `limit` bytes; `keep` items may take as much again.
+    /// A queue for at most `limit` bytes; `keep` items may take as much again, and one item of any size fits into an
+    /// empty queue.
     pub fn new(limit: usize) -> Self {
         ByteQueue {
             limit,
@@ -51,7 +52,7 @@ impl<T> ByteQueue<T> {
     pub fn push(&self, item: T, bytes: usize, keep: bool) {
         let mut state = self.lock();
         let room = if keep { self.limit * 2 } else { self.limit };
-        if state.bytes + bytes <= room {
+        if state.bytes == 0 || state.bytes + bytes <= room {
             state.bytes += bytes;
             state.entries.push_back((Popped::Item(item), bytes));
         } else if let Some((
@@ -126,6 +127,17 @@ mod tests {
         assert_eq!(queue.pop().await, Some(gap));
         assert_eq!(queue.pop().await, Some(Popped::Item("idle")));
         assert_eq!(queue.pop().await, None);
+    }
+
+    #[tokio::test]
+    async fn one_that_is_larger_than_the_queue_is_taken_when_it_is_alone() {
+        let queue = ByteQueue::new(10);
+        queue.push("large", 1000, true);
+        queue.push("idle", 1, true);
+        assert_eq!(queue.pop().await, Some(Popped::Item("large")));
+        queue.push("large", 1000, false);
+        assert!(matches!(queue.pop().await, Some(Popped::Gap { .. })));
+        assert_eq!(queue.pop().await, Some(Popped::Item("large")));
     }
 
     #[tokio::test]

@@ -8,36 +8,54 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use zeromq::{RouterSendHalf, RouterSocket, Socket, SocketRecv, XPubSocket};
+use zeromq::{RouterSocket, Socket, SocketRecv, XPubSocket};
 
 use super::gate::Limits;
 use super::link::{self, Receiver, Sender};
 use super::queue::{ByteQueue, Popped};
-use super::stream::{Listener, Stream};
+use super::stream::{Listener, SocketName, Stream};
 use super::{Frames, TransportError};
 use crate::protocol::Address;
 
 /// Connections that one channel serves at a time; further ones are closed at once.
 const MAX_CONNECTIONS: usize = 256;
-/// How long a channel with too many connections stays closed to new ones.
-const CROWDED: Duration = Duration::from_millis(100);
+/// How long a channel takes no connections when the process has no descriptors left.
+const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Messages of one channel that wait for us; beyond that the senders wait.
 const INBOX: usize = 256;
-/// Bytes that wait for one slow subscriber; beyond that it misses some.
+/// Bytes that wait for one slow peer; beyond that a subscriber misses some, and another client is disconnected.
 const BACKLOG: usize = 64 << 20;
+/// Subscriptions that one connection may make, and the longest.
+const SUBSCRIPTIONS: usize = 1024;
+const TOPIC: u64 = 1024;
+/// The longest heartbeat, in bytes.
+const BEAT: u64 = 64 * 1024;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Every update below is a single insert or remove, so a panic elsewhere leaves the map whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Accepts connections for as long as it is owned and runs `serve` for each.
-fn accept<F, Fut>(listener: Listener, serve: F) -> tokio::task::AbortHandle
+/// Ends an accept loop, its connections and its socket's name with its owner.
+struct Serving {
+    task: tokio::task::AbortHandle,
+    _name: Option<SocketName>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Accepts connections for as long as the result is owned and runs `serve` for each.
+fn accept<F, Fut>(mut listener: Listener, serve: F) -> Serving
 where
     F: Fn(Box<dyn Stream>) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    tokio::spawn(async move {
+    let name = listener.name.take();
+    let task = tokio::spawn(async move {
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -45,33 +63,27 @@ where
                     Ok(stream) if connections.len() < MAX_CONNECTIONS => {
                         connections.spawn(serve(stream));
                     }
-                    // Out of descriptors, or too many: let one end before the next is taken, or a moment pass.
-                    _ => {
-                        let _ = tokio::time::timeout(CROWDED, connections.join_next()).await;
-                    }
+                    Ok(one_too_many) => drop(one_too_many),
+                    Err(_) => tokio::time::sleep(EXHAUSTED).await,
                 },
                 Some(_) = connections.join_next() => {}
             }
         }
-    })
-    .abort_handle()
-}
-
-/// Ends an accept loop, its connections and its socket's name with its owner.
-struct Serving(tokio::task::AbortHandle);
-impl Drop for Serving {
-    fn drop(&mut self) {
-        self.0.abort();
+    });
+    Serving {
+        task: task.abort_handle(),
+        _name: name,
     }
 }
 
-type Senders = Arc<Mutex<HashMap<Bytes, (u64, mpsc::Sender<Frames>)>>>;
+type Outbox = Arc<ByteQueue<Frames>>;
+type Outboxes = Arc<Mutex<HashMap<Bytes, Outbox>>>;
 
 /// A ROUTER for any number of clients: shell, control or stdin. Messages begin with the client's identity frame,
 /// in both directions.
 pub struct Router {
     inbox: mpsc::Receiver<Frames>,
-    senders: Senders,
+    outboxes: Outboxes,
     _serving: Serving,
 }
 
@@ -79,83 +91,69 @@ impl Router {
     pub async fn bind(address: Address) -> Result<Router, TransportError> {
         let listener = Listener::bind(&address).await?;
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
-        let senders = Senders::default();
-        let numbers = AtomicU64::new(0);
+        let outboxes = Outboxes::default();
         let serving = accept(listener, {
-            let senders = senders.clone();
-            move |stream| {
-                let number = numbers.fetch_add(1, Ordering::Relaxed);
-                serve_router(stream, number, senders.clone(), inbox_sender.clone())
-            }
+            let outboxes = outboxes.clone();
+            move |stream| serve_router(stream, outboxes.clone(), inbox_sender.clone())
         });
         Ok(Router {
             inbox,
-            senders,
-            _serving: Serving(serving),
+            outboxes,
+            _serving: serving,
         })
     }
 
-    /// The next message of any client, its identity first.
+    /// The next message of any client, its identity first. Safe to cancel.
     pub async fn recv(&mut self) -> Option<Frames> {
         self.inbox.recv().await
     }
 
-    /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left.
-    pub async fn send(&self, frames: Frames) {
-        let sender = frames
+    /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left. One that
+    /// takes nothing for too long is disconnected; nobody waits for it.
+    pub fn send(&self, frames: Frames) {
+        let outbox = frames
             .first()
-            .and_then(|identity| lock(&self.senders).get(identity).cloned());
-        if let Some((_, sender)) = sender {
-            let _ = sender.send(frames).await;
+            .and_then(|identity| lock(&self.outboxes).get(identity).cloned());
+        if let Some(outbox) = outbox {
+            let bytes = frames.iter().map(Bytes::len).sum();
+            outbox.push(frames, bytes, true);
         }
     }
 }
 
 /// Serves one connection. A client that comes back under the same identity takes it over, as with ROUTER_HANDOVER.
-async fn serve_router(
-    stream: Box<dyn Stream>,
-    number: u64,
-    senders: Senders,
-    inbox: mpsc::Sender<Frames>,
-) {
+async fn serve_router(stream: Box<dyn Stream>, outboxes: Outboxes, inbox: mpsc::Sender<Frames>) {
     let mut socket = RouterSocket::new();
-    let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+    let Ok((gate, identity)) = link::open(&mut socket, stream, Limits::default()).await else {
         return;
     };
     let (send, receive) = socket.split();
     let mut receiver = Receiver::new(receive, gate.clone());
     let mut sender = Sender::new(send, gate);
-    let (outbox_sender, mut outbox) = mpsc::channel(INBOX);
-    let mut identity: Option<Bytes> = None;
-    loop {
-        tokio::select! {
-            received = receiver.recv() => {
-                let Ok(frames) = received else { break };
-                if identity.is_none()
-                    && let Some(name) = frames.first()
-                {
-                    identity = Some(name.clone());
-                    lock(&senders).insert(name.clone(), (number, outbox_sender.clone()));
-                }
-                if inbox.send(frames).await.is_err() {
-                    break;
-                }
-            }
-            Some(frames) = outbox.recv() => {
-                if sender.send(frames).await.is_err() {
-                    break;
-                }
+    let outbox = Outbox::new(ByteQueue::new(BACKLOG));
+    lock(&outboxes).insert(identity.clone(), outbox.clone());
+    let receive = async {
+        while let Ok(frames) = receiver.recv().await {
+            if inbox.send(frames).await.is_err() {
+                return;
             }
         }
-    }
-    if let Some(identity) = identity {
-        let mut senders = lock(&senders);
-        if senders
-            .get(&identity)
-            .is_some_and(|(owner, _)| *owner == number)
-        {
-            senders.remove(&identity);
+    };
+    let send = async {
+        // A gap among replies is worse than a new connection.
+        while let Some(Popped::Item(frames)) = outbox.pop().await {
+            if sender.send(frames).await.is_err() {
+                return;
+            }
         }
+    };
+    tokio::select! { () = receive => {}, () = send => {} }
+    let mut outboxes = lock(&outboxes);
+    if outboxes
+        .get(&identity)
+        .is_some_and(|owner| Arc::ptr_eq(owner, &outbox))
+    {
+        outboxes.remove(&identity);
     }
 }
 
@@ -204,7 +202,7 @@ impl Publisher {
         Ok(Publisher {
             queues,
             subscriptions,
-            _serving: Serving(serving),
+            _serving: serving,
         })
     }
 
@@ -225,7 +223,8 @@ impl Publisher {
         }
     }
 
-    /// The next subscription that a front end makes, which `iopub_welcome` answers (JEP 65).
+    /// The next subscription that a front end makes, which `iopub_welcome` answers (JEP 65). Those that nobody asks for
+    /// are forgotten after a while. Safe to cancel.
     pub async fn subscription(&mut self) -> Option<Subscription> {
         self.subscriptions.recv().await
     }
@@ -239,17 +238,27 @@ async fn serve_subscriber(
     gap: &(dyn Fn(u64, u64) -> Frames + Send + Sync),
 ) {
     let mut socket = XPubSocket::new();
-    let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+    let limits = Limits {
+        message: TOPIC,
+        ..Limits::default()
+    };
+    let Ok((gate, _)) = link::open(&mut socket, stream, limits).await else {
         return;
     };
+    let mut subscriptions = 0;
     loop {
         tokio::select! {
             biased;
             received = socket.recv() => {
                 let Ok(message) = received else { return };
                 if let Some((1, topic)) = message.get(0).and_then(|frame| frame.split_first()) {
+                    subscriptions += 1;
+                    if subscriptions > SUBSCRIPTIONS {
+                        return;
+                    }
                     let topic = Bytes::copy_from_slice(topic);
-                    let _ = subscribed.send(Subscription { subscriber: number, topic }).await;
+                    // Full when the owner does not want to know.
+                    let _ = subscribed.try_send(Subscription { subscriber: number, topic });
                 }
             }
             _ = gate.closed() => return,
@@ -271,17 +280,21 @@ pub async fn bind_heartbeat(address: Address) -> Result<impl Drop + Send + use<>
     let listener = Listener::bind(&address).await?;
     let serving = accept(listener, |stream| async move {
         let mut socket = RouterSocket::new();
-        let Ok(gate) = link::open(&mut socket, stream, Limits::default()).await else {
+        let limits = Limits {
+            message: BEAT,
+            ..Limits::default()
+        };
+        let Ok((gate, _)) = link::open(&mut socket, stream, limits).await else {
             return;
         };
         let (send, receive) = socket.split();
         let mut receiver = Receiver::new(receive, gate.clone());
-        let mut sender: Sender<RouterSendHalf> = Sender::new(send, gate);
+        let mut sender = Sender::new(send, gate);
         while let Ok(frames) = receiver.recv().await {
             if sender.send(frames).await.is_err() {
                 return;
             }
         }
     });
-    Ok(Serving(serving))
+    Ok(serving)
 }

@@ -25,13 +25,15 @@ pub(super) async fn dial(
     deadline: Instant,
 ) -> Result<Box<dyn Stream>, TransportError> {
     loop {
-        let error = match connect(address).await {
+        let attempt = tokio::time::timeout_at(deadline, connect(address)).await;
+        let error = match attempt.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
         let retry = matches!(
             error.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            // The last is what a Unix socket says whose queue is full.
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
         );
         if !retry || Instant::now() + PROBE > deadline {
             return Err(TransportError::Connect {
@@ -47,10 +49,14 @@ async fn connect(address: &Address) -> io::Result<Box<dyn Stream>> {
     Ok(match address {
         Address::Tcp(host, port) => {
             let stream = TcpStream::connect((host.as_str(), *port)).await?;
+            // A port that nobody listens on yet may be picked as our own, and the connection is then one to ourselves.
+            if stream.local_addr()? == stream.peer_addr()? {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             stream.set_nodelay(true)?;
             Box::new(stream)
         }
-        Address::Ipc(path) => Box::new(connect_pinned(Path::new(path)).await?),
+        Address::Ipc(path) => Box::new(connect_pinned(path).await?),
     })
 }
 
@@ -99,58 +105,70 @@ impl SocketLike for std::fs::FileType {
     }
 }
 
-/// A listening socket of ours. A Unix socket's name is removed with it.
-pub(super) enum Listener {
+/// A listening socket of ours.
+pub(super) struct Listener {
+    socket: ListenerSocket,
+    /// For a Unix socket. Whoever owns the listener's task takes it, so that the name goes at once with the owner.
+    pub(super) name: Option<SocketName>,
+}
+
+enum ListenerSocket {
     Tcp(TcpListener),
-    Unix(UnixListener, PathBuf),
+    Unix(UnixListener),
+}
+
+/// The name of a Unix socket, removed when dropped.
+pub(super) struct SocketName(PathBuf);
+
+impl Drop for SocketName {
+    fn drop(&mut self) {
+        // The folder may be gone already; then there is nothing left to remove.
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 impl Listener {
     /// Listens on `address`. A Unix socket that is left over from a dead process is replaced; one that somebody
-    /// answers on is not.
+    /// listens on is not.
     pub(super) async fn bind(address: &Address) -> Result<Listener, TransportError> {
-        let failed = |reason: String| TransportError::Bind {
-            address: address.to_string(),
-            reason,
-        };
-        match address {
-            Address::Tcp(host, port) => TcpListener::bind((host.as_str(), *port))
-                .await
-                .map(Listener::Tcp)
-                .map_err(|error| failed(error.to_string())),
-            Address::Ipc(path) => {
-                if connect_pinned(Path::new(path)).await.is_ok() {
-                    return Err(failed("another process is listening there".into()));
-                }
-                let stale = std::fs::symlink_metadata(path)
-                    .is_ok_and(|meta| std::os::unix::fs::FileTypeExt::is_socket(&meta.file_type()));
-                if stale {
-                    std::fs::remove_file(path).map_err(|error| failed(error.to_string()))?;
-                }
-                UnixListener::bind(path)
-                    .map(|listener| Listener::Unix(listener, path.clone()))
-                    .map_err(|error| failed(error.to_string()))
+        let bound = match address {
+            Address::Tcp(host, port) => {
+                TcpListener::bind((host.as_str(), *port))
+                    .await
+                    .map(|listener| Listener {
+                        socket: ListenerSocket::Tcp(listener),
+                        name: None,
+                    })
             }
-        }
+            Address::Ipc(path) => bind_unix(path).await,
+        };
+        bound.map_err(|error| TransportError::Bind {
+            address: address.to_string(),
+            reason: error.to_string(),
+        })
     }
 
     pub(super) async fn accept(&self) -> io::Result<Box<dyn Stream>> {
-        Ok(match self {
-            Listener::Tcp(listener) => {
+        Ok(match &self.socket {
+            ListenerSocket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;
                 Box::new(stream)
             }
-            Listener::Unix(listener, _) => Box::new(listener.accept().await?.0),
+            ListenerSocket::Unix(listener) => Box::new(listener.accept().await?.0),
         })
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Listener::Unix(_, path) = self {
-            // The folder may be gone already; then there is nothing left to remove.
-            let _ = std::fs::remove_file(path);
-        }
+async fn bind_unix(path: &Path) -> io::Result<Listener> {
+    if let Err(error) = connect_pinned(path).await
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
+        std::fs::remove_file(path)?;
     }
+    let listener = UnixListener::bind(path)?;
+    Ok(Listener {
+        socket: ListenerSocket::Unix(listener),
+        name: Some(SocketName(path.to_owned())),
+    })
 }

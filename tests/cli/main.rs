@@ -1,0 +1,13 @@
+//! The `heddle` command as a person meets it: the real binary, a real kernel, and what both leave behind.
+
+mod demo;
+mod heddle;
+mod help;
+mod kernels;
+mod notebooks;
+mod python;
+mod run;
+mod run_faults;
+mod runtime;
+mod sessions;
+mod settings;
