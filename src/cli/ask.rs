@@ -96,9 +96,9 @@ pub async fn prepare(
     )?;
     let llm = setup::provider(&loaded.settings)?;
     let kernel = kernel.clone();
+    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
     tokio::task::spawn_blocking(move || {
-        let launcher = setup::launcher(&loaded.settings, Author::Model)?;
-        let choice = setup::choose_kernel(&loaded.settings)?;
+        let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
         let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })

@@ -30,16 +30,11 @@ impl Demo {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let loaded = setup::load(global, &[])?;
         let llm = Arc::new(Replayer::from_str("the demo", REPLIES)?);
+        // Its code is shipped with Heddle, so it runs as it is.
+        let launcher = setup::launcher(&loaded.settings, Author::Person).await?;
         let setup = tokio::task::spawn_blocking(move || {
-            // Its code is shipped with Heddle, so it runs as it is.
-            let launcher = setup::launcher(&loaded.settings, Author::Person)?;
-            setup::conversation(
-                &loaded,
-                llm,
-                launcher,
-                setup::managed_kernel()?,
-                &KernelArgs::default(),
-            )
+            let choice = setup::managed_kernel(&*launcher)?;
+            setup::conversation(&loaded, llm, launcher, choice, &KernelArgs::default())
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;

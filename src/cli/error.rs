@@ -6,6 +6,7 @@ use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::event::Status;
 use crate::kernel::KernelError;
+use crate::kernel::container::image::ImageError;
 use crate::llm::LlmError;
 use crate::notebook::NotebookError;
 use crate::session::SessionError;
@@ -58,6 +59,8 @@ pub enum CliError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
     Llm(#[from] LlmError),
     /// A request that failed; its sink has been told already.
     #[error(transparent)]
@@ -83,7 +86,9 @@ impl CliError {
         match self {
             CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,
-            CliError::Notebook(NotebookError::Write { .. }) | CliError::Io { .. } => Exit::Failed,
+            CliError::Notebook(NotebookError::Write { .. })
+            | CliError::Image(_)
+            | CliError::Io { .. } => Exit::Failed,
             CliError::Notebook(_) => Exit::Usage,
             CliError::Kernel(_)
             | CliError::Llm(_)

@@ -6,6 +6,7 @@ mod config;
 mod demo;
 mod doctor;
 mod error;
+mod image;
 mod init;
 mod kernel;
 mod keyboard;
@@ -73,6 +74,9 @@ enum Command {
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
+    /// Images for kernels in containers
+    #[command(subcommand)]
+    Image(image::Image),
     /// Sessions: list, show, export, resume
     #[command(subcommand)]
     Session(session::Session),
@@ -164,6 +168,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),
         Command::Kernel(kernel) => kernel.run(&cli.global),
+        Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
         Command::Completions { shell } => {

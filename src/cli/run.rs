@@ -69,10 +69,11 @@ impl Run {
             ],
         )?;
         let settings = loaded.settings;
-        let launcher = setup::launcher(&settings, Author::Person)?;
+        let launcher = setup::launcher(&settings, Author::Person).await?;
         let cwd = setup::working_directory(&*launcher)?;
         let wanted = settings.clone();
-        let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted))
+        let chosen = launcher.clone();
+        let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted, &*chosen))
             .await
             .map_err(|error| CliError::Missing(error.to_string()))??;
         // Up to here Ctrl-C simply ends the program.

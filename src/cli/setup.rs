@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::{Global, KernelArgs};
 use crate::config::{self, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
-use crate::kernel::mode::{self, Mode};
+use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::{Choice, Grants, KernelError, Launcher, Local, Mount, Options, python};
 use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
@@ -77,15 +77,10 @@ pub enum Author {
 }
 
 /// The launcher for the configured mode. Code of a model runs without isolation only where somebody said so by name.
-pub fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>, CliError> {
-    let mode = match (settings.execution_service.kernel_mode, author) {
-        (KernelMode::Container, _) => {
-            return Err(CliError::Missing(
-                "container mode is not in this version of Heddle, and nothing else is used in its place.\n\
-                 The ways out: --mode sandbox (no Docker needed), --mode auto, or --mode local (unprotected)"
-                    .into(),
-            ));
-        }
+pub async fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>, CliError> {
+    let service = &settings.execution_service;
+    let mode = match (service.kernel_mode, author) {
+        (KernelMode::Container, _) => Mode::Container,
         (KernelMode::Sandbox, _) => Mode::Sandbox,
         (KernelMode::Local, Author::Model) => {
             warn(
@@ -98,10 +93,9 @@ pub fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>
         (KernelMode::Local | KernelMode::Auto, Author::Person) => Mode::Local,
         (KernelMode::Auto, Author::Model) => Mode::Auto,
     };
-    match mode::choose(mode) {
+    match mode::choose(mode, &Wanted::of(settings)).await {
         Ok(chosen) => {
-            if settings.execution_service.kernel_mode == KernelMode::Auto && author == Author::Model
-            {
+            if service.kernel_mode == KernelMode::Auto && author == Author::Model {
                 note(&format!(
                     "Code runs in {} mode, because {}.",
                     chosen.launcher.mode(),
@@ -150,6 +144,7 @@ pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError
             megabytes => megabytes << 20,
         },
         processes: service.processes,
+        cpus: service.cpus,
     })
 }
 
@@ -221,25 +216,31 @@ fn machine_memory() -> u64 {
         .map_or(4 << 30, |kilobytes| kilobytes << 10)
 }
 
-/// The kernel to start: found, or made with progress shown. Blocking.
-pub fn choose_kernel(settings: &Settings) -> Result<Choice, CliError> {
+/// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
+pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
+    if let Some(choice) = launcher.choice() {
+        return Ok(choice);
+    }
     let bar = Steps::new();
     let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| bar.show(step));
     Ok(choice?)
 }
 
 /// The kernel with the packages that Heddle pins. Blocking.
-pub fn managed_kernel() -> Result<Choice, CliError> {
+pub fn managed_kernel(launcher: &dyn Launcher) -> Result<Choice, CliError> {
+    if let Some(choice) = launcher.choice() {
+        return Ok(choice);
+    }
     let bar = Steps::new();
     let python = python::managed_or_make(&mut |step| bar.show(step));
     Ok(Choice::Python(python?))
 }
 
 /// Progress on a terminal as a line that changes, else as lines.
-struct Steps(ProgressBar);
+pub struct Steps(ProgressBar);
 
 impl Steps {
-    fn new() -> Steps {
+    pub fn new() -> Steps {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
             bar.set_style(style);
@@ -247,7 +248,7 @@ impl Steps {
         Steps(bar)
     }
 
-    fn show(&self, step: &str) {
+    pub fn show(&self, step: &str) {
         if std::io::stderr().is_terminal() {
             // It spins from the first step on: most starts have none, and show nothing.
             self.0
@@ -402,14 +403,19 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
     if let Some(limit) = settings.code_interpreter.timeout {
         text.push_str(&format!(" A run may take {} seconds.", limit.as_secs()));
     }
-    if let Choice::Python(python) = choice {
-        let packages = python::packages(&python.prefix);
-        if !packages.is_empty() {
-            text.push_str(&format!(
-                " Installed, among others: {}.",
-                packages.join(", ")
-            ));
-        }
+    let packages = match choice {
+        Choice::Python(python) => python::packages(&python.prefix)
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+        Choice::InImage { packages, .. } => packages.clone(),
+        Choice::Installed(_) => Vec::new(),
+    };
+    if !packages.is_empty() {
+        text.push_str(&format!(
+            " Installed, among others: {}.",
+            packages.join(", ")
+        ));
     }
     text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));
     text

@@ -103,7 +103,7 @@ const API_TYPES: &[&str] = &["openai", "ollama", "qwen", "zhipuai", "groq", "dee
 /// Values of `llm.api_type` in TaskWeaver whose wire format is another one.
 pub(super) const OTHER_API_TYPES: &[&str] = &["azure", "azure_ad", "google_genai", "anthropic"];
 
-/// Values of `execution_service.kernel_mode`; not all of them can be run by this version.
+/// Values of `execution_service.kernel_mode`.
 const KERNEL_MODES: &[&str] = &["auto", "local", "container", "sandbox"];
 
 /// A day: longer timeouts are taken for mistakes in the unit.
@@ -268,6 +268,24 @@ pub const KEYS: &[Key] = &[
         "processes and threads of an isolated kernel",
     ),
     key(
+        "execution_service.cpus",
+        Kind::Number(0.0, 4096.0),
+        Some("0"),
+        "CPUs for a kernel in a container; 0 for all",
+    ),
+    key(
+        "execution_service.custom_image",
+        Kind::Text,
+        None,
+        "image for kernels in containers, used as it is; without it Heddle's own, see `heddle image`",
+    ),
+    key(
+        "execution_service.image_python",
+        Kind::Text,
+        None,
+        "the Python in custom_image; without it the first with ipykernel on its PATH or in /opt/*/bin",
+    ),
+    key(
         "execution_service.mounts",
         Kind::List,
         None,
@@ -362,7 +380,6 @@ const TASKWEAVER: &[&str] = &[
     "llm.*.json_schema_enforcer",
     "ext_llms.*",
     "*.llm_alias",
-    "execution_service.custom_image",
     "execution_service.env_dir",
     "code_interpreter.code_verification_on",
     "code_interpreter.allowed_modules",

@@ -58,6 +58,10 @@ pub struct ExecutionService {
     /// MiB; 0 for three quarters of the machine's.
     pub memory: u64,
     pub processes: u64,
+    /// 0 for all.
+    pub cpus: f64,
+    pub custom_image: Option<String>,
+    pub image_python: Option<String>,
     /// `PATH`, `PATH:ro` or `PATH:rw`.
     pub mounts: Vec<String>,
 }
@@ -233,6 +237,12 @@ impl Settings {
                 network: values.truth("execution_service.network"),
                 memory: u64::from(count("execution_service.memory")),
                 processes: u64::from(count("execution_service.processes")),
+                cpus: given(
+                    "execution_service.cpus",
+                    values.number("execution_service.cpus"),
+                ),
+                custom_image: values.text("execution_service.custom_image"),
+                image_python: values.text("execution_service.image_python"),
                 mounts: values.list("execution_service.mounts"),
             },
             kernel: Kernel {

@@ -334,7 +334,12 @@ fn mount_setattr(
 
 /// Binds `source` to `path` through a map: what belongs to `from` on the disk belongs to `to` inside, and new files of
 /// `to` belong to `from` on the disk.
-fn bind_mapped(source: &Path, path: &Path, from: (u32, u32), to: (Uid, Gid)) -> io::Result<()> {
+pub(crate) fn bind_mapped(
+    source: &Path,
+    path: &Path,
+    from: (u32, u32),
+    to: (Uid, Gid),
+) -> io::Result<()> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let empty = CString::default();
