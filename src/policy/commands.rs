@@ -1,5 +1,7 @@
 //! Lines that are for IPython and not for Python: magics, `!` commands, and which of them do no harm.
 
+use super::parse::Fault;
+
 /// What such a line, or a whole cell, amounts to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict<'a> {
@@ -27,18 +29,40 @@ pub(super) struct CellMagic<'a> {
     pub body_at: usize,
 }
 
+/// A line break for IPython that is none for Python: behind it, in what Python takes for a comment, IPython finds
+/// commands. A form feed alone in its line stands in old code.
+pub(super) fn hidden_line(code: &str) -> Option<Fault> {
+    let hidden = |(at, c): &(usize, char)| match c {
+        '\x0c' => {
+            let before = code[..*at].ends_with(['\n', '\r']) || *at == 0;
+            let behind = code[at + 1..].starts_with(['\n', '\r']) || at + 1 == code.len();
+            !(before && behind)
+        }
+        '\n' | '\r' => false,
+        c => is_break(*c),
+    };
+    let (at, c) = code.char_indices().find(hidden)?;
+    Some(Fault {
+        at,
+        what: format!("The character U+{:04X} may end a line or not", u32::from(c)),
+        suggestion: "Take it out; in a string write it as an escape.",
+    })
+}
+
+/// Whether it ends a line for Python's splitlines, which IPython goes by.
+fn is_break(c: char) -> bool {
+    matches!(
+        c,
+        '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
+}
+
 /// The cell magic of a cell. Blank lines and indentation before it do not count, as in IPython.
 pub(super) fn cell_magic(code: &str) -> Option<CellMagic<'_>> {
     let text = code.trim_start();
     let at = code.len() - text.len();
     let rest = text.strip_prefix("%%")?;
-    // Lines as Python's splitlines knows them, which IPython goes by.
-    let end = rest.find(|c| {
-        matches!(
-            c,
-            '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
-        )
-    });
+    let end = rest.find(is_break);
     let (first, body) = rest.split_at(end.unwrap_or(rest.len()));
     let (name, line) = word(first);
     Some(CellMagic {
@@ -175,14 +199,12 @@ fn sets_a_figure_option(text: &str) -> bool {
 /// Whether the whole line installs packages by name. Anything that a shell, or IPython in its `{…}` and `$…`, could
 /// make more of it is not among the characters that are let through.
 fn is_install(line: &str) -> bool {
-    if line.contains(['\n', '\r']) {
+    // IPython puts values in place of `{…}` and `$…` wherever they stand, the shell's comment included.
+    if line.contains(['\n', '\r', '{', '$']) {
         return false;
     }
     let line = line.split(" #").next().unwrap_or_default().trim();
-    let line = line
-        .strip_prefix("{sys.executable}")
-        .map_or_else(|| line.to_owned(), |rest| format!("python{rest}"));
-    let Some(words) = words(&line) else {
+    let Some(words) = words(line) else {
         return false;
     };
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -297,7 +319,6 @@ mod tests {
             "pip3 install -q -U 'pandas>=2,<3' scikit-learn==1.5.0",
             "pip install \"xgboost[plotting]\" --quiet  # for the model",
             "python -m pip install openpyxl",
-            "{sys.executable} -m pip install openpyxl",
             "pip install -i https://mirror.example/simple polars",
             "pip install --index-url=https://mirror.example/simple polars",
             "conda install -y -c conda-forge geopandas",
@@ -339,6 +360,9 @@ mod tests {
             "python -c 'import os'",
             "sudo pip install x",
             "pip install x # y\nrm",
+            "pip install x # {eval('1')}",
+            "pip install x # $y.z",
+            "{sys.executable} -m pip install x",
         ] {
             assert_eq!(shell(line), Verdict::Shell, "{line}");
         }
@@ -381,6 +405,24 @@ mod tests {
         );
         assert_eq!(cell_magic("%%").map(|it| it.name), Some(""));
         assert_eq!(cell_magic("x = 1\n%%bash\nls"), None);
+    }
+
+    #[test]
+    fn a_line_break_of_ipythons_alone_is_found_and_a_form_feed_in_its_own_line_is_not() {
+        for code in [
+            "# c\u{85}!ls",
+            "# c\u{2028}!ls",
+            "# \x0c!ls",
+            "x\x0b",
+            "\x0cx",
+            "#\x1c\n",
+            "\x0c%%sh\nls",
+        ] {
+            assert!(hidden_line(code).is_some(), "{code:?}");
+        }
+        for code in ["x = 1\n\x0c\ny = 2\r\n\x0c\r\n", "\x0c", "é\r\n\t"] {
+            assert!(hidden_line(code).is_none(), "{code:?}");
+        }
     }
 
     #[test]

@@ -234,3 +234,23 @@ pub fn risks(policy: Option<&Policy>, code: &str) -> Vec<Risk> {
     risks.truncate(MOST_TOLD);
     risks
 }
+
+/// Text from the code, fit for one line of a message: not long, nothing in it that a terminal would act on.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 100;
+    let acts = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::new();
+    for c in text.chars().take(MOST) {
+        match acts(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    if text.chars().nth(MOST).is_some() {
+        out.push('…');
+    }
+    out
+}

@@ -7,11 +7,14 @@ use ruff_python_parser::{Mode, ParseOptions, lexer, parse_unchecked};
 /// Longer code is not checked, and so not passed.
 const LONGEST: usize = 1 << 20;
 
-/// Bound on how deep a tree may get, in tokens on the way down. Python itself gives up at a fraction of it.
-const DEEPEST: usize = 4000;
+/// Bound on how deep a tree may get, in tokens on the way down.
+const DEEPEST: usize = 2000;
+
+/// Brackets in brackets. Python refuses more.
+const MOST_OPEN: usize = 200;
 
 /// Stack for a tree of that depth, walked or dropped, in a debug build. It is address space: what is not used costs nothing.
-const STACK: usize = 64 << 20;
+const STACK: usize = 16 << 20;
 
 /// Runs what walks or drops a tree where there is enough stack for it.
 pub(super) fn with_stack<T>(work: impl FnOnce() -> T) -> T {
@@ -72,7 +75,7 @@ fn tree_or_panic(code: &str, mode: Mode) -> Result<Mod, Fault> {
 fn invalid(at: usize, what: &str) -> Fault {
     Fault {
         at,
-        what: format!("The code is not valid Python: {}", what.replace('\n', " ")),
+        what: format!("The code is not valid Python: {}", super::shortened(what)),
         suggestion: "Correct the syntax.",
     }
 }
@@ -97,6 +100,9 @@ fn depth(code: &str, mode: Mode) -> usize {
             Lpar | Lsqb | Lbrace | FStringStart | TStringStart => {
                 sum += now.tokens;
                 open.push(std::mem::take(&mut now));
+                if open.len() > MOST_OPEN {
+                    return usize::MAX;
+                }
             }
             Rpar | Rsqb | Rbrace | FStringEnd | TStringEnd => {
                 if let Some(outer) = open.pop() {

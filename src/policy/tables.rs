@@ -75,6 +75,7 @@ const CARRIED: &[&str] = &[
     "ftplib",
     "imp",
     "importlib",
+    "joblib",
     "marshal",
     "mmap",
     "nt",
@@ -100,6 +101,36 @@ const CARRIED: &[&str] = &[
 
 pub(super) fn is_carried(name: &str) -> bool {
     CARRIED.contains(&name)
+}
+
+/// Whether attributes, the first of which has the name of a module, are those of the module. A column of a table may
+/// have such a name, too: `df.os.value_counts()`.
+pub(super) fn shows_module(names: &[&str]) -> bool {
+    const OF_OS: &[&str] = &[
+        "chdir", "environ", "fdopen", "getcwd", "getenv", "getpid", "getuid", "listdir", "lstat",
+        "open", "path", "putenv", "read", "scandir", "sep", "stat", "uname", "walk", "write",
+    ];
+    const OF_SYS: &[&str] = &[
+        "argv",
+        "executable",
+        "exit",
+        "path",
+        "path_hooks",
+        "platform",
+        "stdin",
+        "stdout",
+        "version",
+    ];
+    match names {
+        ["os" | "posix" | "nt", next, ..] => OF_OS.contains(next),
+        ["sys", next, ..] => OF_SYS.contains(next),
+        [
+            "builtins" | "importlib" | "marshal" | "runpy" | "shutil" | "subprocess" | "_io"
+            | "_thread",
+            ..,
+        ] => true,
+        _ => false,
+    }
 }
 
 /// What the kernel's namespace holds beforehand under a short name, and what such a name nearly always means.
@@ -407,8 +438,9 @@ const TABLE: &[(&str, Members)] = {
             &[
                 ("f2py", Execute),
                 ("distutils", Shell),
-                ("ctypeslib", Native),
+                ("ctypeslib.load_library", Native),
                 ("testing.runstring", Execute),
+                ("testing.measure", Execute),
                 ("testing.rundocs", Execute),
                 ("testing._private.utils.runstring", Execute),
                 ("lib.format.read_array", Unpickle),

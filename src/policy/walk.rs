@@ -15,7 +15,7 @@ use super::binding::{Chain, Kind, Scopes};
 use super::commands::{self, Verdict};
 use super::parse::{self, Fault, Lines};
 use super::tables;
-use super::{Finding, MOST_TOLD, Policy, Risk, RiskKind, Rule, paths};
+use super::{Finding, MOST_TOLD, Policy, Risk, RiskKind, Rule, paths, shortened};
 
 /// Memory is bounded before all is put in order.
 const MOST_KEPT: usize = 10 * MOST_TOLD;
@@ -35,7 +35,7 @@ pub(super) fn inspect(policy: Option<&Policy>, code: &str) -> Inspected {
         policy,
         scopes: Scopes::default(),
         pinned: None,
-        query: false,
+        query: None,
         embedded: 0,
         found: Vec::new(),
         risky: Vec::new(),
@@ -84,8 +84,8 @@ struct Walk<'p> {
     scopes: Scopes,
     /// Where everything is that is found now, for code that is a text in the code.
     pinned: Option<usize>,
-    /// In an expression of `df.query`: its names are columns.
-    query: bool,
+    /// The text of the expression of `df.query` that is looked at.
+    query: Option<String>,
     embedded: usize,
     found: Vec<Found>,
     risky: Vec<(usize, RiskKind, String)>,
@@ -125,13 +125,18 @@ impl Walk<'_> {
     }
 
     fn cell(&mut self, code: &str, base: usize) {
+        if let Some(fault) = commands::hidden_line(code) {
+            return self.fault(base, fault);
+        }
         if let Some(magic) = commands::cell_magic(code) {
             let at = base + magic.at;
             if !magic.runs_body() {
                 self.cell_command(at, magic.name, magic.line);
                 return;
             }
-            self.embed(magic.code(), at);
+            if !magic.code().is_empty() {
+                self.embed(magic.code(), at);
+            }
             self.cell(magic.body, base + magic.body_at);
             return;
         }
@@ -179,7 +184,7 @@ impl Walk<'_> {
             at,
             Rule::Shell,
             format!("`{}` is a command for the shell", shortened(name)),
-            "Do it in Python with the allowed libraries; a line that installs packages holds nothing else.",
+            "Do it in Python with the allowed libraries; packages are installed by a line with no more than %pip install NAME.",
         );
     }
 
@@ -218,57 +223,61 @@ impl Walk<'_> {
         }
     }
 
-    /// Looks at a text that is run as code. All that is in it is found at `at`.
-    fn embed(&mut self, code: &str, at: usize) {
-        if code.is_empty() {
-            return;
-        }
+    /// Looks at code that is a text in the code. All that is in it is found at `at`.
+    fn embedded(&mut self, at: usize, query: Option<String>, look: impl FnOnce(&mut Self)) {
         if self.embedded == MOST_EMBEDDED {
-            return self.find(
-                at,
-                Rule::Execution,
-                "Code in texts within texts",
-                "Write the code itself.",
-            );
+            let (what, suggestion) = ("Code in texts within texts", "Write the code itself.");
+            return self.find(at, Rule::Execution, what, suggestion);
         }
         let pinned = self.pinned.replace(at);
+        let query = std::mem::replace(&mut self.query, query);
         self.embedded += 1;
-        match parse::statements(code) {
-            Err(fault) => self.find(at, Rule::Syntax, fault.what, fault.suggestion),
-            Ok(body) => self.visit_body(&body),
-        }
+        look(self);
         self.embedded -= 1;
+        self.query = query;
         self.pinned = pinned;
+    }
+
+    /// Looks at a text that is run as a cell.
+    fn embed(&mut self, code: &str, at: usize) {
+        self.embedded(at, None, |walk| match parse::statements(code) {
+            Err(fault) => walk.find(at, Rule::Syntax, fault.what, fault.suggestion),
+            Ok(body) => walk.visit_body(&body),
+        });
     }
 
     /// Looks at a text that is evaluated as an expression if it is one; it is no fault if it is not.
     fn embed_expression(&mut self, text: &str, at: usize) {
-        if self.embedded == MOST_EMBEDDED {
-            return;
-        }
-        let pinned = self.pinned.replace(at);
-        self.embedded += 1;
-        if let Ok(Some(expression)) = parse::expression(text) {
-            self.visit_expr(&expression);
-        } else if let Some(name) = tables::dunder_in(text) {
-            self.dunder(at, name);
-        }
-        self.embedded -= 1;
-        self.pinned = pinned;
+        self.embedded(at, None, |walk| match parse::expression(text) {
+            Ok(Some(expression)) => walk.visit_expr(&expression),
+            _ => walk.embed_dunder(text, at),
+        });
     }
 
-    /// An expression of pandas: `@name` is a variable, a name in backticks a column.
+    /// Looks at an expression of pandas: a name is a column, in backticks too, and `@name` is a variable.
     fn embed_query(&mut self, text: &str, at: usize) {
-        let mut python = String::with_capacity(text.len());
-        for (index, part) in text.split('`').enumerate() {
-            match index % 2 {
-                0 => python.push_str(&part.replace('@', " ")),
-                _ => python.push_str(" column "),
+        // Every byte keeps its place.
+        let parts = text.split('`').enumerate();
+        let parts = parts.map(|(index, part)| match index % 2 {
+            0 => part.replace('@', " "),
+            _ => "c".repeat(part.len()),
+        });
+        let python = parts.collect::<Vec<_>>().join(" ");
+        self.embedded(at, Some(text.to_owned()), |walk| {
+            if let Ok(Some(expression)) = parse::expression(&python) {
+                walk.visit_expr(&expression);
+            } else if let Ok(body) = parse::statements(&python) {
+                walk.visit_body(&body);
+            } else {
+                walk.embed_dunder(&python, at);
             }
+        });
+    }
+
+    fn embed_dunder(&mut self, text: &str, at: usize) {
+        if let Some(name) = tables::dunder_in(text) {
+            self.dunder(at, name);
         }
-        let query = std::mem::replace(&mut self.query, true);
-        self.embed_expression(python.trim(), at);
-        self.query = query;
     }
 
     fn comprehension<'a>(&mut self, generators: &'a [Comprehension], parts: &[&'a Expr]) {
@@ -290,20 +299,6 @@ impl Walk<'_> {
         parts.iter().for_each(|part| self.visit_expr(part));
         self.scopes.pop();
     }
-}
-
-/// Text from the code, fit for one line of a message.
-fn shortened(text: &str) -> String {
-    const MOST: usize = 80;
-    let mut out: String = text
-        .chars()
-        .take(MOST)
-        .flat_map(char::escape_debug)
-        .collect();
-    if text.chars().nth(MOST).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 impl<'a> Visitor<'a> for Walk<'_> {

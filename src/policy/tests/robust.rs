@@ -9,14 +9,14 @@ fn survives(code: &str) {
     assert!(findings.len() <= MOST_TOLD);
     for finding in findings {
         assert!(finding.line >= 1 && finding.column >= 1);
-        assert!(finding.message.len() < 2000 && !finding.message.contains('\n'));
+        assert!(finding.message.len() < 2000 && !finding.message.contains(char::is_control));
     }
     assert!(risks(None, code).len() <= MOST_TOLD);
 }
 
 #[test]
 fn deep_nesting_is_a_finding_or_checked_and_never_an_overflow() {
-    for depth in [100, 1500, 1990, 3990, 100_000] {
+    for depth in [100, 199, 600, 990, 1990, 50_000] {
         for (head, middle, tail) in [
             ("(", "1", ")"),
             ("[", "1", "]"),

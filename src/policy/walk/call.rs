@@ -78,6 +78,19 @@ impl Walk<'_> {
                     self.dunder(at, dunder);
                 }
             }
+            // A backend of matplotlib is a module; these two are IPython's.
+            "use" | "switch_backend" => {
+                let text = text(argument(0));
+                let module = text
+                    .as_deref()
+                    .and_then(|text| text.strip_prefix("module://"));
+                let module = module.map(|name| name.split('.').next().unwrap_or_default());
+                if let Some(module) =
+                    module.filter(|it| !matches!(*it, "matplotlib_inline" | "ipykernel"))
+                {
+                    self.module(at, module);
+                }
+            }
             // Of a text: `"{0.__class__}".format(x)`.
             "format" | "format_map" | "vformat" => {
                 let receiver = match &*call.func {

@@ -3,10 +3,10 @@
 use ruff_python_ast::{Expr, StmtImport, StmtImportFrom};
 use ruff_text_size::{Ranged, TextRange};
 
-use super::{Walk, shortened};
+use super::Walk;
 use crate::policy::binding::Chain;
 use crate::policy::tables::{self, Effect};
-use crate::policy::{Policy, Rule};
+use crate::policy::{Policy, Rule, shortened};
 
 /// What a mention of something amounts to.
 enum Mention {
@@ -84,12 +84,19 @@ impl Walk<'_> {
     /// A name, or attributes on something.
     pub(super) fn mention(&mut self, chain: &Chain<'_>, range: TextRange) {
         let at = self.at(range);
-        if let Some(mention) = self.judge(chain, at) {
+        if let Some(mention) = self.judge(chain, at, self.is_column(range)) {
             self.tell(at, mention);
         }
     }
 
-    fn judge(&self, chain: &Chain<'_>, at: usize) -> Option<Mention> {
+    /// Whether a name at this place is the column of a table.
+    fn is_column(&self, range: TextRange) -> bool {
+        let query = self.query.as_deref();
+        let before = query.and_then(|text| text.get(..range.start().to_usize()));
+        before.is_some_and(|text| !text.trim_end().ends_with('@'))
+    }
+
+    fn judge(&self, chain: &Chain<'_>, at: usize, column: bool) -> Option<Mention> {
         let names = &chain.names;
         let harmless = |index: usize| {
             names[index] == "__class__"
@@ -106,7 +113,7 @@ impl Walk<'_> {
             let name = root.id.as_str();
             if !self.scopes.is_own(name, at) {
                 let called = names.is_empty() || names[0] == "__call__";
-                if called && !self.query && self.blocks(name) {
+                if called && !column && self.blocks(name) {
                     return Some(Mention::Function(name.to_owned()));
                 }
                 if tables::is_dunder(name) && name != "__import__" {
@@ -130,11 +137,15 @@ impl Walk<'_> {
                 return found;
             }
         }
-        match traced.is_empty() {
-            // On anything else only what is a module's function by its last two names.
-            true => self.effect(names.get(carrier(names)?..)?, false),
-            false => None,
+        if !traced.is_empty() {
+            return None;
         }
+        // On anything else a module shows by what is taken from it.
+        let index = carrier(names)?;
+        let found = self.effect(&names[index..], false);
+        let shown =
+            || tables::shows_module(&names[index..]).then(|| self.forbidden(names[index], names));
+        found.or_else(|| shown().flatten())
     }
 
     fn blocks(&self, function: &str) -> bool {
@@ -186,10 +197,13 @@ impl Walk<'_> {
         } else {
             index == 0 && parts.len() > 1
         };
-        let policy = self.policy?;
-        (reached && !policy.allows(module)).then(|| Mention::Module {
+        reached.then(|| self.forbidden(module, parts)).flatten()
+    }
+
+    fn forbidden(&self, module: &str, path: &[&str]) -> Option<Mention> {
+        (!self.policy?.allows(module)).then(|| Mention::Module {
             module: module.to_owned(),
-            path: parts.join("."),
+            path: path.join("."),
         })
     }
 

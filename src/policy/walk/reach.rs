@@ -2,11 +2,11 @@
 
 use ruff_python_ast::{Expr, ExprCall};
 
+use super::Walk;
 use super::mention::carrier;
-use super::{Walk, shortened};
 use crate::policy::binding::Chain;
 use crate::policy::tables::{self, Effect};
-use crate::policy::{RiskKind, paths};
+use crate::policy::{RiskKind, paths, shortened};
 
 impl Walk<'_> {
     /// Tells the risks of a call by its arguments.
