@@ -1,6 +1,7 @@
 //! The `heddle` command as a person meets it: the real binary, a real kernel, and what both leave behind.
 
 mod demo;
+mod doctor;
 mod heddle;
 mod help;
 mod kernels;
