@@ -1,4 +1,4 @@
-//! The `heddle` command: hands over to the supervisor, or to the command line.
+//! The `heddle` command: hands over to the supervisor, to a container's keeper, or to the command line.
 
 use std::process::ExitCode;
 
@@ -9,6 +9,13 @@ fn main() -> ExitCode {
         .is_some()
     {
         let code = heddle::isolation::supervisor::main(args);
+        return ExitCode::from(u8::try_from(code).unwrap_or(1));
+    }
+    if args
+        .next_if(|arg| arg == heddle::kernel::container::keeper::SUBCOMMAND)
+        .is_some()
+    {
+        let code = heddle::kernel::container::keeper::main(args);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
     heddle::cli::main()

@@ -6,10 +6,13 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use heddle::isolation::{Command, Exit, Supervised};
-use heddle::kernel::{Client, Kernel, KernelError};
+use futures_util::future::BoxFuture;
+use heddle::isolation::{Command, Exit, Signal, Supervised};
+use heddle::kernel::{Client, Kernel, KernelError, Launch, Launcher, Local, Process};
 use heddle::protocol::{Channel, Transport};
 use support::kernels::{cell, collect, command, folder, options, printed, python, run, start};
 use support::process::{Ended, again, alone, alone_with_folder, gone, running, runs, within};
@@ -129,9 +132,12 @@ async fn a_kernel_that_dies_while_we_connect_says_how() {
     let python = python().executable.to_string_lossy();
     let code = "import json, os, socket, sys, time
 info = json.load(open(sys.argv[1]))
-for name in ('shell', 'control', 'iopub', 'stdin'):
-    s = socket.socket(socket.AF_UNIX); s.bind('%s-%d' % (info['ip'], info[name + '_port'])); s.listen()
-s.accept()
+sockets = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+for s, name in zip(sockets, ('shell', 'control', 'iopub', 'stdin')):
+    s.bind('%s-%d' % (info['ip'], info[name + '_port'])); s.listen()
+sockets[3].accept()
+for s in sockets: s.close()
+time.sleep(0.1)
 os.kill(os.getpid(), 11)";
     let argv = [&python, "-c", code, "{connection_file}"];
     let error = Kernel::start(command(&argv)).await.err().unwrap();
@@ -142,17 +148,56 @@ os.kill(os.getpid(), 11)";
     );
 }
 
+/// Starts kernels that take their time to end, and notes when they have.
+struct Slow(Local, Arc<AtomicBool>);
+struct SlowProcess(Box<dyn Process>, Arc<AtomicBool>);
+
+impl Launcher for Slow {
+    fn mode(&self) -> &'static str {
+        "slow"
+    }
+    fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        Box::pin(async {
+            let process = self.0.launch(launch).await?;
+            Ok(Box::new(SlowProcess(process, self.1.clone())) as Box<dyn Process>)
+        })
+    }
+}
+
+impl Process for SlowProcess {
+    fn signal(&self, signal: Signal) {
+        self.0.signal(signal);
+    }
+    fn exit(&self) -> BoxFuture<'_, Exit> {
+        self.0.exit()
+    }
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.0.ended().await;
+            tokio::time::sleep(SECOND / 5).await;
+            self.1.store(true, Ordering::Relaxed);
+        })
+    }
+    fn tail(&self) -> String {
+        self.0.tail()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kernel_that_never_gets_ready_is_ended_before_the_error_is_told() {
     let mark = "time.sleep(98731)";
     let python = python().executable.to_string_lossy();
     let code = format!("import time; {mark}");
     let mut options = command(&[&python, "-c", &code, "{connection_file}"]);
+    let supervisor = env!("CARGO_BIN_EXE_heddle").into();
+    let ended = Arc::new(AtomicBool::new(false));
+    options.launcher = Arc::new(Slow(Local { supervisor }, ended.clone()));
     options.start_timeout = SECOND / 2;
     let asked = Instant::now();
     let error = Kernel::start(options).await.err().unwrap();
     assert!(matches!(error, KernelError::NotReady { .. }), "{error}");
     assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(ended.load(Ordering::Relaxed));
     assert_eq!(running(mark), [0; 0]);
 }
 
@@ -213,7 +258,7 @@ async fn an_interrupt_reaches_a_cell_and_its_child_processes() {
     let kernel = start(Transport::Ipc).await;
     for code in [
         "print('begun', flush=True)\nimport time; time.sleep(100)",
-        "print('begun', flush=True)\nimport subprocess; subprocess.run(['sleep', '98732'])",
+        "print('begun', flush=True)\nimport subprocess; subprocess.Popen(['sleep', '98732']).wait()",
         "print('begun', flush=True)\nwhile True: pass",
     ] {
         let mut exchange = kernel.client().request(Channel::Shell, cell(code));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::approver;
 use super::error::{CliError, Exit};
 use super::keyboard;
 use super::setup::{self, Author};
@@ -64,12 +65,14 @@ impl Ask {
                 return Ok(rebuilt?.into());
             }
         }
+        let mut approver = approver::here();
         let status = conversation
             .ask(
                 &self.request,
                 files,
                 &mut *sink,
                 &mut NoInput,
+                &mut *approver,
                 &mut interrupts,
             )
             .await;
@@ -96,9 +99,9 @@ pub async fn prepare(
     )?;
     let llm = setup::provider(&loaded.settings)?;
     let kernel = kernel.clone();
+    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
     tokio::task::spawn_blocking(move || {
-        let launcher = setup::launcher(&loaded.settings, Author::Model)?;
-        let choice = setup::choose_kernel(&loaded.settings)?;
+        let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
         let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })

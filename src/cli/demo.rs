@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::{CliError, Exit};
 use super::setup::{self, Author};
 use super::{Global, KernelArgs, keyboard, renderer};
+use crate::agent::approval::Nobody;
 use crate::event::{Event, Level, Status};
 use crate::executor::NoInput;
 use crate::llm::Replayer;
@@ -30,16 +31,11 @@ impl Demo {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let loaded = setup::load(global, &[])?;
         let llm = Arc::new(Replayer::from_str("the demo", REPLIES)?);
+        // Its code is shipped with Heddle, so it runs as it is.
+        let launcher = setup::launcher(&loaded.settings, Author::Person).await?;
         let setup = tokio::task::spawn_blocking(move || {
-            // Its code is shipped with Heddle, so it runs as it is.
-            let launcher = setup::launcher(&loaded.settings, Author::Person)?;
-            setup::conversation(
-                &loaded,
-                llm,
-                launcher,
-                setup::managed_kernel()?,
-                &KernelArgs::default(),
-            )
+            let choice = setup::managed_kernel(&*launcher)?;
+            setup::conversation(&loaded, llm, launcher, choice, &KernelArgs::default())
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;
@@ -69,7 +65,14 @@ impl Demo {
                 _ => Vec::new(),
             };
             status = conversation
-                .ask(request, files, &mut *sink, &mut NoInput, &mut interrupts)
+                .ask(
+                    request,
+                    files,
+                    &mut *sink,
+                    &mut NoInput,
+                    &mut Nobody,
+                    &mut interrupts,
+                )
                 .await?;
             if status != Status::Ok {
                 break;

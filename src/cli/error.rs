@@ -6,6 +6,8 @@ use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::event::Status;
 use crate::kernel::KernelError;
+use crate::kernel::container::image::ImageError;
+use crate::kernel::packages::PackagesError;
 use crate::llm::LlmError;
 use crate::notebook::NotebookError;
 use crate::session::SessionError;
@@ -58,6 +60,10 @@ pub enum CliError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Packages(#[from] PackagesError),
+    #[error(transparent)]
     Llm(#[from] LlmError),
     /// A request that failed; its sink has been told already.
     #[error(transparent)]
@@ -82,8 +88,13 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
+            CliError::Packages(PackagesError::NotPlain { .. }) => Exit::Usage,
+            CliError::Packages(PackagesError::NoPython(_)) => Exit::Missing,
+            CliError::Packages(_) => Exit::Failed,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,
-            CliError::Notebook(NotebookError::Write { .. }) | CliError::Io { .. } => Exit::Failed,
+            CliError::Notebook(NotebookError::Write { .. })
+            | CliError::Image(_)
+            | CliError::Io { .. } => Exit::Failed,
             CliError::Notebook(_) => Exit::Usage,
             CliError::Kernel(_)
             | CliError::Llm(_)

@@ -103,7 +103,7 @@ const API_TYPES: &[&str] = &["openai", "ollama", "qwen", "zhipuai", "groq", "dee
 /// Values of `llm.api_type` in TaskWeaver whose wire format is another one.
 pub(super) const OTHER_API_TYPES: &[&str] = &["azure", "azure_ad", "google_genai", "anthropic"];
 
-/// Values of `execution_service.kernel_mode`; not all of them can be run by this version.
+/// Values of `execution_service.kernel_mode`.
 const KERNEL_MODES: &[&str] = &["auto", "local", "container", "sandbox"];
 
 /// A day: longer timeouts are taken for mistakes in the unit.
@@ -268,6 +268,24 @@ pub const KEYS: &[Key] = &[
         "processes and threads of an isolated kernel",
     ),
     key(
+        "execution_service.cpus",
+        Kind::Number(0.0, 4096.0),
+        Some("0"),
+        "CPUs for a kernel in a container; 0 for all",
+    ),
+    key(
+        "execution_service.custom_image",
+        Kind::Text,
+        None,
+        "image for kernels in containers, used as it is; without it Heddle's own, see `heddle image`",
+    ),
+    key(
+        "execution_service.image_python",
+        Kind::Text,
+        None,
+        "the Python in custom_image; without it the first with ipykernel on its PATH or in /opt/*/bin",
+    ),
+    key(
         "execution_service.mounts",
         Kind::List,
         None,
@@ -309,6 +327,30 @@ pub const KEYS: &[Key] = &[
         Kind::Integer(200, 10_000_000),
         Some("4000"),
         "how many characters of an outcome the model gets",
+    ),
+    key(
+        "code_interpreter.code_verification_on",
+        Kind::Bool,
+        Some("false"),
+        "whether the model's code is checked before it runs, as `heddle check` does",
+    ),
+    key(
+        "code_interpreter.allowed_modules",
+        Kind::List,
+        None,
+        "modules that checked code may import; by default pandas, numpy, matplotlib and a few more",
+    ),
+    key(
+        "code_interpreter.blocked_modules",
+        Kind::List,
+        None,
+        "modules that checked code may not import; in place of allowed_modules",
+    ),
+    key(
+        "code_interpreter.blocked_functions",
+        Kind::List,
+        None,
+        "functions that checked code may not use; by default eval, open, getattr and their like",
     ),
     key(
         "session.max_internal_chat_round_num",
@@ -362,11 +404,7 @@ const TASKWEAVER: &[&str] = &[
     "llm.*.json_schema_enforcer",
     "ext_llms.*",
     "*.llm_alias",
-    "execution_service.custom_image",
     "execution_service.env_dir",
-    "code_interpreter.code_verification_on",
-    "code_interpreter.allowed_modules",
-    "code_interpreter.blocked_functions",
     "code_interpreter.code_prefix",
     "code_interpreter.use_local_uri",
     "code_generator.role_name",
@@ -501,7 +539,7 @@ mod tests {
             "llm.openai.stop_token",
             "ext_llms.llm_configs.small.llm.model",
             "planner.dynamic_example_sub_path",
-            "code_interpreter.allowed_modules",
+            "code_interpreter.code_prefix",
         ] {
             assert!(known_to_taskweaver(known), "{known}");
         }

@@ -58,6 +58,10 @@ pub struct ExecutionService {
     /// MiB; 0 for three quarters of the machine's.
     pub memory: u64,
     pub processes: u64,
+    /// 0 for all.
+    pub cpus: f64,
+    pub custom_image: Option<String>,
+    pub image_python: Option<String>,
     /// `PATH`, `PATH:ro` or `PATH:rw`.
     pub mounts: Vec<String>,
 }
@@ -106,6 +110,11 @@ pub struct CodeInterpreter {
     /// For one cell; `None` for no limit.
     pub timeout: Option<Duration>,
     pub output_chars: usize,
+    pub code_verification_on: bool,
+    /// `None` for the policy's own list; an empty list allows none.
+    pub allowed_modules: Option<Vec<String>>,
+    pub blocked_modules: Option<Vec<String>>,
+    pub blocked_functions: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -172,10 +181,10 @@ impl Values {
         matches!(self.0.get(key), Some(Value::Bool(true)))
     }
 
-    fn list(&self, key: &str) -> Vec<String> {
+    fn list(&self, key: &str) -> Option<Vec<String>> {
         match self.0.get(key) {
-            Some(Value::List(items)) => items.clone(),
-            _ => Vec::new(),
+            Some(Value::List(items)) => Some(items.clone()),
+            _ => None,
         }
     }
 
@@ -233,7 +242,13 @@ impl Settings {
                 network: values.truth("execution_service.network"),
                 memory: u64::from(count("execution_service.memory")),
                 processes: u64::from(count("execution_service.processes")),
-                mounts: values.list("execution_service.mounts"),
+                cpus: given(
+                    "execution_service.cpus",
+                    values.number("execution_service.cpus"),
+                ),
+                custom_image: values.text("execution_service.custom_image"),
+                image_python: values.text("execution_service.image_python"),
+                mounts: values.list("execution_service.mounts").unwrap_or_default(),
             },
             kernel: Kernel {
                 name: values.text("kernel.name"),
@@ -247,6 +262,10 @@ impl Settings {
                 max_retry_count: count("code_interpreter.max_retry_count"),
                 timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
                 output_chars: count("code_interpreter.output_chars") as usize,
+                code_verification_on: values.truth("code_interpreter.code_verification_on"),
+                allowed_modules: values.list("code_interpreter.allowed_modules"),
+                blocked_modules: values.list("code_interpreter.blocked_modules"),
+                blocked_functions: values.list("code_interpreter.blocked_functions"),
             },
             session: Session {
                 max_internal_chat_round_num: count("session.max_internal_chat_round_num"),
@@ -289,6 +308,10 @@ mod tests {
             Some(Duration::from_secs(600))
         );
         assert_eq!(settings.code_interpreter.output_chars, 4000);
+        assert!(!settings.code_interpreter.code_verification_on);
+        assert_eq!(settings.code_interpreter.allowed_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_functions, None);
         assert_eq!(settings.session.max_internal_chat_round_num, 10);
     }
 }

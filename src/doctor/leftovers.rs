@@ -1,34 +1,39 @@
-//! What crashed runs left behind: folders of kernels that are gone.
+//! What crashed runs left behind: folders and containers of kernels that are gone.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Check;
+use crate::kernel::container::{self, Engine};
 
 /// Younger folders may belong to a kernel that is starting.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// A folder without an owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Leftover(pub PathBuf);
-
-pub(super) fn check(fix: bool) -> Check {
-    let leftovers = find();
-    if leftovers.is_empty() {
+pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
+    let folders = find();
+    let containers = match engine {
+        Some(engine) => container::leftovers(engine).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let names: Vec<String> = folders
+        .iter()
+        .map(|folder| folder.display().to_string())
+        .chain(containers.iter().map(|name| format!("container {name}")))
+        .collect();
+    if names.is_empty() {
         return Check::pass("leftovers", "none");
     }
-    let names: Vec<String> = leftovers
-        .iter()
-        .map(|leftover| leftover.0.display().to_string())
-        .collect();
     if !fix {
-        let found = format!("folders of kernels that are gone: {}", names.join(", "));
+        let found = format!("of kernels that are gone: {}", names.join(", "));
         return Check::warn("leftovers", found, "heddle doctor --fix");
     }
-    let failed: Vec<String> = leftovers
+    if let Some(engine) = engine {
+        container::remove_leftovers(engine, &containers).await;
+    }
+    let failed: Vec<String> = folders
         .iter()
-        .filter_map(|leftover| std::fs::remove_dir_all(&leftover.0).err())
+        .filter_map(|folder| std::fs::remove_dir_all(folder).err())
         .map(|error| error.to_string())
         .collect();
     match failed.is_empty() {
@@ -38,7 +43,7 @@ pub(super) fn check(fix: bool) -> Check {
 }
 
 /// Folders of this user's that Heddle made for kernels or connections, and that no process names any more.
-fn find() -> Vec<Leftover> {
+fn find() -> Vec<PathBuf> {
     let me = nix::unistd::Uid::effective().as_raw();
     let in_use = command_lines();
     let mut found = Vec::new();
@@ -54,7 +59,7 @@ fn find() -> Vec<Leftover> {
                 .is_some_and(|age| age > GRACE);
             let ours = is_ours(&name) && meta.is_dir() && meta.uid() == me;
             if ours && old && !in_use.iter().any(|line| names(line, &path)) {
-                found.push(Leftover(path));
+                found.push(path);
             }
         }
     }

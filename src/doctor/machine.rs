@@ -4,9 +4,8 @@ use std::path::Path;
 
 use super::Check;
 use crate::config::{KernelMode, Loaded};
-use crate::kernel::container::engine::QUICK;
-use crate::kernel::container::{self, Surroundings};
-use crate::kernel::mode::{self, Mode};
+use crate::kernel::container::{Engine, Surroundings, engine, image};
+use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::{discovery, prefixes, python};
 
 /// Free space below which a session may not have enough.
@@ -51,31 +50,57 @@ pub(super) fn python() -> Vec<Check> {
     checks
 }
 
-pub(super) async fn engine(settings: Option<&Loaded>) -> Check {
-    let wanted = settings.map(|loaded| loaded.settings.execution_service.kernel_mode);
-    match container::find(&Surroundings::of_process(), QUICK).await {
-        Ok(engine) => Check::pass(
-            "container engine",
-            format!(
-                "{} {} at {}, API {}",
-                engine.kind.name(),
-                engine.version,
-                engine.socket.display(),
-                engine.api
-            ),
-        ),
-        Err(problem) if wanted == Some(KernelMode::Container) => {
-            Check::fail("container engine", problem.to_string(), problem.remedy())
+/// The engine that answers, and what there is to say of it and of the kernel's image.
+pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Check>) {
+    let by_name = wants(settings, KernelMode::Container);
+    let lacking = |name, found: String, next: String| match by_name {
+        true => Check::fail(name, found, next),
+        false => Check::warn(name, found, next),
+    };
+    let engine = match engine::find(&Surroundings::of_process(), engine::QUICK).await {
+        Ok(engine) => engine,
+        Err(problem) => {
+            let check = lacking("container engine", problem.to_string(), problem.remedy());
+            return (None, vec![check]);
         }
-        Err(problem) => Check::warn("container engine", problem.to_string(), problem.remedy()),
-    }
+    };
+    let found = format!(
+        "{} {} at {}, API {}",
+        engine.kind.name(),
+        engine.version,
+        engine.socket.display(),
+        engine.api
+    );
+    let custom = settings.and_then(|loaded| loaded.settings.execution_service.custom_image.clone());
+    let name = custom.clone().unwrap_or_else(image::own_name);
+    let image = match (image::find(&engine, &name).await, custom) {
+        (Ok(Some(_)), _) => Check::pass("image", name),
+        (Ok(None), None) => lacking(
+            "image",
+            format!("{name} is not made yet"),
+            "heddle image build".into(),
+        ),
+        (Ok(None), Some(_)) => lacking(
+            "image",
+            format!("{name}, which execution_service.custom_image names, is not here"),
+            format!("heddle image pull {name}"),
+        ),
+        (Err(error), _) => lacking("image", error.to_string(), "docker info".into()),
+    };
+    (
+        Some(engine),
+        vec![Check::pass("container engine", found), image],
+    )
 }
 
-pub(super) fn sandbox(settings: Option<&Loaded>) -> Check {
-    let wanted = settings.map(|loaded| loaded.settings.execution_service.kernel_mode);
-    match mode::choose(Mode::Sandbox) {
+fn wants(settings: Option<&Loaded>, mode: KernelMode) -> bool {
+    settings.is_some_and(|loaded| loaded.settings.execution_service.kernel_mode == mode)
+}
+
+pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
+    match mode::choose(Mode::Sandbox, &Wanted::default()).await {
         Ok(chosen) => Check::pass("sandbox", format!("it works: {}", chosen.because)),
-        Err(error) if wanted == Some(KernelMode::Sandbox) => {
+        Err(error) if wants(settings, KernelMode::Sandbox) => {
             Check::fail("sandbox", error.to_string(), userns_hint())
         }
         Err(error) => Check::warn("sandbox", error.to_string(), userns_hint()),

@@ -8,8 +8,6 @@ mod trial;
 
 use serde::Serialize;
 
-pub use leftovers::Leftover;
-
 use crate::config::{ConfigError, Loaded};
 
 /// How a check came out.
@@ -80,8 +78,9 @@ pub struct Examination<'a> {
 pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
     let settings = examination.settings.as_ref().ok();
     machine::python().into_iter().for_each(&mut *tell);
-    tell(machine::engine(settings).await);
-    tell(machine::sandbox(settings));
+    let (engine, checks) = machine::engine(settings).await;
+    checks.into_iter().for_each(&mut *tell);
+    tell(machine::sandbox(settings).await);
     configuration::files(examination.settings)
         .into_iter()
         .for_each(&mut *tell);
@@ -94,7 +93,7 @@ pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) 
     if let Some(workspace) = &examination.workspace {
         tell(machine::disk(workspace));
     }
-    tell(leftovers::check(examination.fix));
+    tell(leftovers::check(engine.as_ref(), examination.fix).await);
     if let Some(loaded) = settings {
         tell(trial::run(&loaded.settings).await);
     }

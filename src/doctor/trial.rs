@@ -6,7 +6,7 @@ use super::Check;
 use crate::config::Settings;
 use crate::event::{Event, Status};
 use crate::executor::{Executor, Limits, NoInput, Places, interrupts};
-use crate::kernel::mode::{self, Mode};
+use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::{Choice, Grants, KernelError, Options};
 use crate::protocol::Transport;
 
@@ -34,9 +34,12 @@ pub(super) async fn run(settings: &Settings) -> Check {
 }
 
 async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelError> {
-    let chosen = mode::choose(Mode::Auto)?;
+    let chosen = mode::choose(Mode::Auto, &Wanted::of(settings)).await?;
     let mode = chosen.launcher.mode();
-    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |_| {})?;
+    let choice = match chosen.launcher.choice() {
+        Some(choice) => choice,
+        None => Choice::of(settings.kernel.name.as_deref(), &mut |_| {})?,
+    };
     let folder = tempfile::tempdir().map_err(|error| KernelError::Launch(error.to_string()))?;
     let options = Options {
         launcher: chosen.launcher,
@@ -46,10 +49,8 @@ async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelEr
         env: Vec::new(),
         start_timeout: settings.kernel.start_timeout,
         grants: Grants {
-            mounts: Vec::new(),
-            network: false,
             memory: 1 << 30,
-            processes: settings.execution_service.processes,
+            ..Grants::default()
         },
     };
     let places = Places {

@@ -16,6 +16,8 @@ mod supervised;
 pub mod supervisor;
 
 #[cfg(target_os = "linux")]
+pub(crate) use mounts::bind_mapped;
+#[cfg(target_os = "linux")]
 pub use sandbox::{Sandbox, probe};
 pub use supervised::{Command, Exit, Signal, Supervised};
 

@@ -71,14 +71,21 @@ pub(super) fn private_root(
         .map_err(|error| format!("the system cannot be bound: {error}"))?;
     root.private()
         .map_err(|error| format!("no private file systems: {error}"))?;
-    for path in &sandbox.read {
-        root.bind(path, true)
-            .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
-    }
     let run_folder = (!run_folder.as_os_str().is_empty()).then_some(run_folder);
-    for path in sandbox.write.iter().map(PathBuf::as_path).chain(run_folder) {
-        root.hand_over(path, Some(path) == run_folder)
-            .map_err(|error| format!("{} cannot be made writable: {error}", path.display()))?;
+    let read = sandbox.read.iter().map(|path| (path.as_path(), false));
+    let write = sandbox.write.iter().map(PathBuf::as_path).chain(run_folder);
+    let mut all: Vec<(&Path, bool)> = read.chain(write.map(|path| (path, true))).collect();
+    // What is inside another one comes after it, or would be covered by it.
+    all.sort_by_key(|(path, _)| path.components().count());
+    for (path, writable) in all {
+        match writable {
+            false => root
+                .bind(path, true)
+                .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?,
+            true => root
+                .hand_over(path, Some(path) == run_folder)
+                .map_err(|error| format!("{} cannot be made writable: {error}", path.display()))?,
+        }
     }
     root.seal()
         .map_err(|error| format!("the root cannot be sealed: {error}"))
@@ -334,7 +341,12 @@ fn mount_setattr(
 
 /// Binds `source` to `path` through a map: what belongs to `from` on the disk belongs to `to` inside, and new files of
 /// `to` belong to `from` on the disk.
-fn bind_mapped(source: &Path, path: &Path, from: (u32, u32), to: (Uid, Gid)) -> io::Result<()> {
+pub(crate) fn bind_mapped(
+    source: &Path,
+    path: &Path,
+    from: (u32, u32),
+    to: (Uid, Gid),
+) -> io::Result<()> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let empty = CString::default();

@@ -70,6 +70,8 @@ pub enum Exit {
     OutOfMemory(u64),
     /// It never ran, for this reason.
     NotStarted(String),
+    /// It was ended, and the text says why.
+    Because(String),
     /// Its supervisor ended without a word, killed by somebody, and the kernel with it.
     Lost,
 }
@@ -88,6 +90,7 @@ impl fmt::Display for Exit {
                 "ran out of memory: it took more than {} MiB. execution_service.memory allows more",
                 limit >> 20
             ),
+            Exit::Because(reason) => f.write_str(reason),
             Exit::NotStarted(reason) => write!(f, "could not be started: {reason}"),
             Exit::Lost => {
                 f.write_str("was lost together with its supervisor, which somebody killed")

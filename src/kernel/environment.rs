@@ -68,6 +68,13 @@ pub fn kernel_environment(
     all.into_iter().collect()
 }
 
+/// What of Heddle's own environment means the same in a container: how many threads libraries start, and the time zone.
+pub fn means_the_same(name: &OsStr) -> bool {
+    const FAMILIES: &[&str] = &["OMP_", "OPENBLAS_", "MKL_", "NUMEXPR_"];
+    name.to_str()
+        .is_some_and(|name| name == "TZ" || FAMILIES.iter().any(|family| name.starts_with(family)))
+}
+
 fn is_allowed(name: &OsStr, value: &OsStr) -> bool {
     let Some(name) = name.to_str() else {
         return false;

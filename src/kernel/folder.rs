@@ -10,14 +10,24 @@ use uuid::Uuid;
 use super::KernelError;
 use crate::protocol::{ConnectionInfo, Transport};
 
+/// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
+const INSIDE: &str = "inside.json";
+
 /// Made by [`RunFolder::create`], removed by the kernel's supervisor, or here when no kernel was started.
 pub(super) struct RunFolder {
     path: PathBuf,
     pub(super) connection: ConnectionInfo,
+    /// Where the kernel sees the folder.
+    inside: PathBuf,
 }
 
 impl RunFolder {
-    pub(super) fn create(transport: Transport, kernel_name: &str) -> Result<Self, KernelError> {
+    /// A new folder, which the kernel will see at `inside` of its path.
+    pub(super) fn create(
+        transport: Transport,
+        kernel_name: &str,
+        inside: impl FnOnce(&Path) -> PathBuf,
+    ) -> Result<Self, KernelError> {
         let path = runtime_root().join(format!("heddle-{}", Uuid::new_v4().simple()));
         let key = SecretString::from(Uuid::new_v4().to_string());
         let failed = |source| KernelError::Folder {
@@ -30,9 +40,11 @@ impl RunFolder {
         };
         connection.kernel_name = Some(kernel_name.to_owned());
         let folder = RunFolder {
+            inside: inside(&path),
             path: path.clone(),
             connection,
         };
+        folder.connection_inside().validate()?;
         folder.write().map_err(failed)?;
         Ok(folder)
     }
@@ -43,12 +55,28 @@ impl RunFolder {
             std::fs::remove_dir_all(&self.path)?;
         }
         std::fs::DirBuilder::new().mode(0o700).create(&self.path)?;
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(self.connection_file())?;
-        (&file).write_all(self.connection.to_json().as_bytes())
+        write_private(&self.connection_file(), &self.connection)?;
+        match self.inside == self.path {
+            true => Ok(()),
+            false => write_private(&self.path.join(INSIDE), &self.connection_inside()),
+        }
+    }
+
+    /// The same sockets, by the names that the kernel knows.
+    fn connection_inside(&self) -> ConnectionInfo {
+        let mut connection = self.connection.clone();
+        if connection.transport == Transport::Ipc {
+            connection.ip = self.inside.join("k").to_string_lossy().into_owned();
+        }
+        connection
+    }
+
+    /// The connection file by the name that the kernel knows.
+    pub(super) fn kernel_file(&self) -> PathBuf {
+        match self.inside == self.path {
+            true => self.connection_file(),
+            false => self.inside.join(INSIDE),
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -65,6 +93,15 @@ impl Drop for RunFolder {
         // The supervisor has removed it already, unless none was started.
         let _ = std::fs::remove_dir_all(&self.path);
     }
+}
+
+fn write_private(path: &Path, connection: &ConnectionInfo) -> std::io::Result<()> {
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    (&file).write_all(connection.to_json().as_bytes())
 }
 
 /// Five ports that are free now. Another process may take one before the kernel binds it; the kernel then says so and

@@ -1,11 +1,11 @@
 //! How a kernel's process comes to run: the trait that every mode implements, and the local mode.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
-use super::KernelError;
+use super::{Choice, KernelError};
 use crate::isolation::{Command, Exit, Signal, Supervised};
 
 /// What a launcher is asked to start.
@@ -38,6 +38,8 @@ pub struct Grants {
     pub memory: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// CPUs that a container may use at a time; 0 for all.
+    pub cpus: f64,
 }
 
 impl Default for Grants {
@@ -48,6 +50,7 @@ impl Default for Grants {
             network: false,
             memory: u64::MAX,
             processes: 512,
+            cpus: 0.0,
         }
     }
 }
@@ -59,6 +62,16 @@ pub trait Launcher: Send + Sync {
 
     /// Starts the process; that it then fails is told by its [`exit`](Process::exit).
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>>;
+
+    /// Where the kernel sees a run folder of ours.
+    fn inside(&self, folder: &Path) -> PathBuf {
+        folder.to_path_buf()
+    }
+
+    /// The kernel that comes with this way to run one; none where it runs any kernel of this machine.
+    fn choice(&self) -> Option<Choice> {
+        None
+    }
 }
 
 /// A started kernel process. Dropping it ends the process and its descendants.
@@ -70,6 +83,8 @@ pub trait Process: Send + Sync {
     fn ended(&self) -> BoxFuture<'_, ()>;
     /// The last of what the process itself printed.
     fn tail(&self) -> String;
+    /// Is told once all sockets of the kernel are there and connected to.
+    fn connected(&self) {}
 }
 
 /// Runs kernels as plain processes of the user: no isolation, and no process left behind.

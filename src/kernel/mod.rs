@@ -7,6 +7,7 @@ mod environment;
 mod folder;
 mod launcher;
 pub mod mode;
+pub mod packages;
 pub mod python;
 #[cfg(target_os = "linux")]
 mod sandboxed;
@@ -58,6 +59,19 @@ pub enum KernelError {
          To run the code with your own permissions instead, unprotected: --mode local"
     )]
     NoMode { mode: &'static str, reason: String },
+    /// No container, although it was asked for by name.
+    #[error(
+        "no kernel can be started in a container: {reason}.\nThe ways out:\n  \
+         1. {remedy}\n  \
+         2. --mode sandbox: isolated too, without a container engine\n  \
+         3. --mode local: unprotected, with your own permissions"
+    )]
+    NoContainer { reason: String, remedy: String },
+    #[error("{problem}.\nNext: {}", .problem.remedy())]
+    Engine {
+        #[from]
+        problem: container::EngineProblem,
+    },
     #[error("the kernel cannot be started: {0}")]
     Launch(String),
     #[error("the kernel {exit} before it was ready{}", indented(.printed))]
@@ -107,6 +121,12 @@ pub enum Choice {
     Python(Python),
     /// An installed kernelspec.
     Installed(Box<Installed>),
+    /// The Python with `ipykernel` that is in a container's image.
+    InImage {
+        image: String,
+        /// Packages that the image is known to have.
+        packages: Vec<String>,
+    },
 }
 
 impl Choice {
@@ -122,27 +142,26 @@ impl Choice {
     /// A name for people: the kernelspec's, or `python3` for a Python of the user's or our own.
     pub fn name(&self) -> &str {
         match self {
-            Choice::Python(_) => "python3",
+            Choice::Python(_) | Choice::InImage { .. } => "python3",
             Choice::Installed(installed) => &installed.name,
         }
     }
 
+    /// The Python of this machine that runs the kernel; `None` for kernels of other languages and in containers.
+    fn interpreter(&self) -> Option<PathBuf> {
+        if let Choice::InImage { .. } = self {
+            return None;
+        }
+        let (spec, _) = self.spec().ok()?;
+        let python = spec.language.eq_ignore_ascii_case("python");
+        python.then(|| PathBuf::from(&spec.argv[0]))
+    }
+
     /// Files and folders of the host that the kernel's program is made of.
     fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
-        let interpreter = match self {
-            Choice::Python(python) => Some(python.executable.clone()),
-            Choice::Installed(installed) => {
-                let spec = installed.spec.as_ref().ok();
-                let exact = self
-                    .spec()
-                    .ok()
-                    .map(|(spec, _)| PathBuf::from(&spec.argv[0]));
-                exact.filter(|_| {
-                    spec.is_some_and(|spec| spec.language.eq_ignore_ascii_case("python"))
-                })
-            }
-        };
-        let mut program = interpreter.map_or_else(Vec::new, |path| python::parts(&path));
+        let mut program = self
+            .interpreter()
+            .map_or_else(Vec::new, |path| python::parts(&path));
         if let Choice::Installed(installed) = self {
             program.push(resource_dir.to_path_buf());
             program.extend(installed.prefix.clone());
@@ -155,16 +174,13 @@ impl Choice {
         match self {
             Choice::Python(python) => {
                 let executable = python.executable.to_string_lossy().into_owned();
-                let argv = ["-m", "ipykernel_launcher", "-f", "{connection_file}"];
+                Ok((ipykernel(executable), PathBuf::new()))
+            }
+            Choice::InImage { .. } => {
                 let spec = KernelSpec {
-                    argv: std::iter::once(executable)
-                        .chain(argv.map(str::to_owned))
-                        .collect(),
-                    display_name: "Python 3 (ipykernel)".into(),
-                    language: "python".into(),
-                    // Else the debugger's start-up advice is printed into the first cell.
-                    env: [("PYDEVD_DISABLE_FILE_VALIDATION".into(), "1".into())].into(),
-                    ..KernelSpec::default()
+                    // A signal would reach the first process inside, and that passes it to one alone.
+                    interrupt_mode: InterruptMode::Message,
+                    ..ipykernel("python3".into())
                 };
                 Ok((spec, PathBuf::new()))
             }
@@ -188,6 +204,21 @@ impl Choice {
                 Ok((spec, installed.folder.clone()))
             }
         }
+    }
+}
+
+/// The specification of `ipykernel` on an interpreter.
+fn ipykernel(python: String) -> KernelSpec {
+    let argv = ["-m", "ipykernel_launcher", "-f", "{connection_file}"];
+    KernelSpec {
+        argv: std::iter::once(python)
+            .chain(argv.map(str::to_owned))
+            .collect(),
+        display_name: "Python 3 (ipykernel)".into(),
+        language: "python".into(),
+        // Else the debugger's start-up advice is printed into the first cell.
+        env: [("PYDEVD_DISABLE_FILE_VALIDATION".into(), "1".into())].into(),
+        ..KernelSpec::default()
     }
 }
 
@@ -243,7 +274,8 @@ impl Kernel {
     /// Starts a kernel and waits until it is ready.
     pub async fn start(options: Options) -> Result<Kernel, KernelError> {
         let (spec, resource_dir) = options.choice.spec()?;
-        let folder = RunFolder::create(options.transport, options.choice.name())?;
+        let inside = |folder: &std::path::Path| options.launcher.inside(folder);
+        let folder = RunFolder::create(options.transport, options.choice.name(), inside)?;
         let running = run(&options, &spec, &resource_dir, &folder).await?;
         Ok(Kernel {
             options,
@@ -337,11 +369,14 @@ async fn run(
     folder: &RunFolder,
 ) -> Result<Running, KernelError> {
     let argv = spec.command(
-        &folder.connection_file().to_string_lossy(),
+        &folder.kernel_file().to_string_lossy(),
         &resource_dir.to_string_lossy(),
     );
     let spec_env = spec.expand_env(|name| std::env::var(name).ok());
-    let env = environment::kernel_environment(std::env::vars_os(), spec_env, options.env.clone());
+    let in_image = matches!(options.choice, Choice::InImage { .. });
+    let parent =
+        std::env::vars_os().filter(|(name, _)| !in_image || environment::means_the_same(name));
+    let env = environment::kernel_environment(parent, spec_env, options.env.clone());
     let launch = Launch {
         argv,
         env,
@@ -365,6 +400,7 @@ async fn run(
             return Err(error);
         }
     };
+    process.connected();
     let watcher = tokio::spawn({
         let (process, client) = (process.clone(), client.clone());
         async move {
@@ -384,7 +420,7 @@ async fn run(
 /// Why there is no connection, in terms of the kernel that was started.
 async fn explained(error: KernelError, process: &dyn Process) -> KernelError {
     match error {
-        KernelError::Transport(TransportError::Connect { .. }) => {
+        KernelError::Transport(TransportError::NobodyListens { .. }) => {
             KernelError::NotReady { unverified: 0 }
         }
         // The end of a connection may be noticed before the end of the process, which explains more.

@@ -2,15 +2,41 @@
 
 use std::sync::Arc;
 
+use super::container::{Container, Engine, EngineProblem, Surroundings, engine, image};
 use super::{KernelError, Launcher, Local};
+use crate::config::Settings;
 
 /// The wish for a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// The safest that this machine can do, and never `Local`.
+    /// The safest that this machine can do, and never `Local`: a container, else the sandbox.
     Auto,
+    Container,
     Sandbox,
     Local,
+}
+
+/// What is to be started, where that is a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The image to use as it is; Heddle's own where none is named.
+    pub image: Option<String>,
+    /// The Python in it.
+    pub python: Option<String>,
+    /// A kernelspec of this machine was asked for, which no container has.
+    pub kernelspec: bool,
+}
+
+impl Wanted {
+    /// What the settings say of it.
+    pub fn of(settings: &Settings) -> Wanted {
+        let service = &settings.execution_service;
+        Wanted {
+            image: service.custom_image.clone(),
+            python: service.image_python.clone(),
+            kernelspec: settings.kernel.name.is_some(),
+        }
+    }
 }
 
 /// A launcher, and in a few words why it is this one.
@@ -22,29 +48,119 @@ pub struct Chosen {
 /// The launcher for a mode.
 ///
 /// # Errors
-/// [`KernelError::NoMode`] where this machine cannot do what was asked for. Nothing falls back to `Local`.
-pub fn choose(mode: Mode) -> Result<Chosen, KernelError> {
+/// [`KernelError::NoMode`] or [`KernelError::NoContainer`] where this machine cannot do what was asked for. What is
+/// asked for by name never falls back to another, and nothing falls back to `Local`.
+pub async fn choose(mode: Mode, wanted: &Wanted) -> Result<Chosen, KernelError> {
     match mode {
         Mode::Local => Ok(Chosen {
             launcher: Arc::new(Local::new()?),
             because: "it was asked for".into(),
         }),
-        Mode::Sandbox | Mode::Auto => sandbox().map_err(|reason| KernelError::NoMode {
+        Mode::Sandbox => sandbox("this machine allows namespaces".into()).await,
+        Mode::Container => {
+            container(wanted, engine::PATIENT)
+                .await
+                .map_err(|missing| KernelError::NoContainer {
+                    reason: missing.reason,
+                    remedy: missing.remedy,
+                })
+        }
+        Mode::Auto => match container(wanted, engine::QUICK).await {
+            Ok(chosen) => Ok(chosen),
+            Err(missing) => sandbox(missing.reason).await,
+        },
+    }
+}
+
+/// Why there is no container, and what to type to get one.
+struct Missing {
+    reason: String,
+    remedy: String,
+}
+
+impl From<EngineProblem> for Missing {
+    fn from(problem: EngineProblem) -> Missing {
+        Missing {
+            reason: problem.to_string(),
+            remedy: problem.remedy(),
+        }
+    }
+}
+
+async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Chosen, Missing> {
+    if wanted.kernelspec {
+        return Err(Missing {
+            reason: "a kernelspec of this machine is asked for, and a container has its own Python alone".into(),
+            remedy: "leave out --kernel and kernel.name".into(),
+        });
+    }
+    let engine = engine::find(&Surroundings::of_process(), patience).await?;
+    if engine.in_virtual_machine() {
+        return Err(Missing {
+            reason: format!(
+                "the container engine at {} runs in a virtual machine, and the Unix sockets of a kernel do not cross \
+                 its border",
+                engine.socket.display()
+            ),
+            remedy: "install an engine that runs on this system itself: sudo apt install docker.io"
+                .into(),
+        });
+    }
+    let image = find_image(&engine, wanted).await?;
+    let because = format!("{} {} answers", engine.kind.name(), engine.version);
+    let failed = |error: KernelError| Missing {
+        reason: error.to_string(),
+        remedy: "start the installed heddle".into(),
+    };
+    let launcher = Container::new(engine, image, wanted.python.clone()).map_err(failed)?;
+    Ok(Chosen {
+        launcher: Arc::new(launcher),
+        because,
+    })
+}
+
+/// The image, if it is here. Nothing is pulled or built unasked.
+async fn find_image(engine: &Engine, wanted: &Wanted) -> Result<image::Image, Missing> {
+    let name = wanted.image.clone().unwrap_or_else(image::own_name);
+    match image::find(engine, &name).await {
+        Ok(Some(image)) => Ok(image),
+        Ok(None) if wanted.image.is_some() => Err(Missing {
+            reason: format!("the image {name}, which execution_service.custom_image names, is not here"),
+            remedy: format!("heddle image pull {name}    (or make one: heddle image build --tag {name})"),
+        }),
+        Ok(None) => Err(Missing {
+            reason: "a container engine answers, but the kernel's image is not made yet (heddle image build)".into(),
+            remedy: "heddle image build    (once, about a minute)".into(),
+        }),
+        Err(error) => Err(Missing {
+            reason: error.to_string(),
+            remedy: "docker info    (shows what the engine lacks)".into(),
+        }),
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn sandbox(because: String) -> Result<Chosen, KernelError> {
+    // Its probe waits for a process.
+    let sandboxed = tokio::task::spawn_blocking(super::Sandboxed::new)
+        .await
+        .unwrap_or_else(|error| Err(error.to_string()));
+    match sandboxed {
+        Ok(sandboxed) => Ok(Chosen {
+            launcher: Arc::new(sandboxed),
+            because,
+        }),
+        Err(reason) => Err(KernelError::NoMode {
             mode: "sandbox",
             reason,
         }),
     }
 }
 
-#[cfg(target_os = "linux")]
-fn sandbox() -> Result<Chosen, String> {
-    Ok(Chosen {
-        launcher: Arc::new(super::Sandboxed::new()?),
-        because: "this machine allows namespaces".into(),
-    })
-}
-
 #[cfg(not(target_os = "linux"))]
-fn sandbox() -> Result<Chosen, String> {
-    Err("it needs Linux".into())
+async fn sandbox(_: String) -> Result<Chosen, KernelError> {
+    Err(KernelError::NoMode {
+        mode: "sandbox",
+        reason: "it needs Linux".into(),
+    })
 }

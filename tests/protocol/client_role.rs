@@ -13,7 +13,7 @@ use heddle::protocol::{
 use heddle::transport::{Dealer, Heartbeat, Popped, Subscriber};
 use serde_json::{Map, json};
 
-use crate::support::kernels::{cell, collect, connection, printed, run, start};
+use crate::support::kernels::{cell, collect, connection, next, printed, run, start};
 
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(10)
@@ -85,7 +85,7 @@ async fn input_is_asked_for_and_answered() {
             cell("import getpass; (input('name? '), getpass.getpass('secret? '))"),
         );
         let (mut prompts, mut value) = (Vec::new(), None);
-        while let Some(popped) = exchange.next().await {
+        while let Some(popped) = next(&mut exchange).await {
             match popped {
                 Popped::Item(Incoming::Input(request)) => {
                     let Content::InputRequest(input) = &request.content else {

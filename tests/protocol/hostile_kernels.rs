@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use heddle::kernel::{Client, Incoming, Kernel};
+use heddle::kernel::{Client, Kernel};
 use heddle::protocol::content::KernelInfoRequest;
 use heddle::protocol::{Address, Channel, Content, Transport};
-use heddle::transport::{Dealer, Popped, Subscriber, TransportError};
+use heddle::transport::{Dealer, Subscriber, TransportError};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::support::kernels::{cell, command, connection, printed, start};
+use crate::support::kernels::{cell, collect, command, connection, printed, run, start};
 use crate::support::process::resident;
 use crate::support::zmtp::{LONG, MORE, closes, frame, header, read_message, shake};
 
@@ -205,14 +205,7 @@ async fn a_waiting_request_is_told_of_a_kernel_that_went_away() {
     printed(&mut exchange, "begun").await;
     kernel.kill();
     let killed = Instant::now();
-    let mut last = None;
-    while let Some(popped) = exchange.next().await {
-        last = Some(popped);
-    }
-    assert!(
-        matches!(last, Some(Popped::Item(Incoming::Died(_)))),
-        "{last:?}"
-    );
+    assert!(collect(&mut exchange).await.died.is_some());
     assert!(killed.elapsed() < 2 * SECOND, "{:?}", killed.elapsed());
     let late = client
         .ask(Channel::Shell, KernelInfoRequest {}.into())
@@ -239,7 +232,7 @@ app.start()";
     let kernel = Kernel::start(command(&[&python, "-c", code, "{connection_file}"]))
         .await
         .unwrap();
-    let ran = crate::support::kernels::run(kernel.client(), "garbage(); 1 + 1").await;
+    let ran = run(kernel.client(), "garbage(); 1 + 1").await;
     assert_eq!(ran.value.unwrap(), "2");
     assert_eq!(kernel.client().unverified(), 4);
     kernel.shutdown().await;

@@ -1,9 +1,17 @@
 //! The container mode: kernels in containers of a Docker-compatible engine of this machine.
 
+mod context;
 pub mod engine;
+pub mod image;
+pub mod keeper;
+mod launcher;
+mod owner;
 mod places;
 mod problem;
+mod running;
 
-pub use engine::{Engine, Kind, find};
+pub use engine::{Engine, Kind};
+pub use launcher::Container;
+pub use owner::{leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
 pub use problem::EngineProblem;

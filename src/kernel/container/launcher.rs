@@ -1,0 +1,309 @@
+//! Starting a kernel in a container of its own.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use bollard::errors::Error as DockerError;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
+use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder};
+use futures_util::future::BoxFuture;
+use nix::unistd::{AccessFlags, Gid, Uid};
+use uuid::Uuid;
+
+use super::image::Image;
+use super::keeper::{Duties, Mapped};
+use super::owner::{self, Owner};
+use super::running::{Keeper, Running};
+use super::{Engine, Kind};
+use crate::isolation::HOME;
+use crate::kernel::launcher::{Launch, Launcher, Process};
+use crate::kernel::{Choice, KernelError};
+
+/// Where the run folder is inside.
+const FOLDER: &str = "/run/heddle";
+/// Where folders are lent to the container's user, as root.
+const LENT: &str = "/run/heddle-lent";
+
+const START: &str = include_str!("start.sh");
+
+/// The user inside where Heddle itself is root: no account of the host should have this number.
+const STRANGER: u32 = 65_533;
+
+/// Runs kernels in containers of one engine, from one image.
+pub struct Container {
+    engine: Engine,
+    image: Image,
+    /// The Python inside, by name or path, where a person or the image has named one.
+    python: Option<String>,
+    /// The heddle binary, executed again as the keeper.
+    keeper: PathBuf,
+}
+
+impl Container {
+    /// With this very program as the keeper, which must be the heddle binary.
+    ///
+    /// # Errors
+    /// [`KernelError::Launch`] where the program cannot be found.
+    pub fn new(
+        engine: Engine,
+        image: Image,
+        python: Option<String>,
+    ) -> Result<Container, KernelError> {
+        let keeper = std::env::current_exe().map_err(|error| {
+            KernelError::Launch(format!("cannot find the heddle binary: {error}"))
+        })?;
+        Ok(Container::with(engine, image, python, keeper))
+    }
+
+    /// With another heddle binary as the keeper.
+    pub fn with(
+        engine: Engine,
+        image: Image,
+        python: Option<String>,
+        keeper: PathBuf,
+    ) -> Container {
+        Container {
+            python: python.or_else(|| image.python.clone()),
+            engine,
+            image,
+            keeper,
+        }
+    }
+
+    async fn start(&self, launch: Launch) -> Result<Box<dyn Process>, KernelError> {
+        let name = format!("heddle-{}", Uuid::new_v4().simple());
+        let (user, stranger) = self.user();
+        let mut folders = self.folders(&launch, stranger.is_some(), &name);
+        let duties = Duties {
+            socket: self.engine.socket.clone(),
+            container: name.clone(),
+            folder: launch.folder.clone(),
+            stranger,
+            mapped: folders
+                .iter()
+                .filter(|folder| folder.outside != folder.inside)
+                .map(|folder| Mapped {
+                    source: folder.inside.clone(),
+                    at: folder.outside.clone(),
+                })
+                .collect(),
+        };
+        folders.push(Folder {
+            outside: launch.folder.clone(),
+            inside: FOLDER.into(),
+            writable: true,
+        });
+        let keeper = Keeper::start(&self.keeper, &duties).await?;
+        let options = CreateContainerOptionsBuilder::default().name(&name).build();
+        let body = self.body(&launch, &folders, user);
+        let docker = &self.engine.docker;
+        // Whatever fails from here on, the keeper clears up.
+        docker
+            .create_container(Some(options), body)
+            .await
+            .map_err(|error| self.refused(&error))?;
+        let attach = AttachContainerOptionsBuilder::default()
+            .stream(true)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .build();
+        let attached = docker
+            .attach_container(&name, Some(attach))
+            .await
+            .map_err(|error| self.refused(&error))?;
+        let running = Running::follow(
+            self.engine.clone(),
+            name.clone(),
+            attached,
+            keeper,
+            launch.folder,
+            launch.grants.memory,
+            stranger.is_some(),
+        );
+        docker
+            .start_container(&name, None)
+            .await
+            .map_err(|error| self.refused(&error))?;
+        Ok(Box::new(running))
+    }
+
+    /// The user inside, as the engine takes it, and its number where Heddle's own, root's, will not do.
+    fn user(&self) -> (String, Option<u32>) {
+        let (uid, gid) = (Uid::effective(), Gid::effective());
+        match self.engine.kind {
+            // The user outside is root inside, without any capability.
+            Kind::RootlessDocker => ("0:0".into(), None),
+            _ if uid.is_root() => (format!("{STRANGER}:{STRANGER}"), Some(STRANGER)),
+            _ => (format!("{uid}:{gid}"), None),
+        }
+    }
+
+    /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
+    /// lent to the user inside: mounted elsewhere first, through a map of owners.
+    fn folders(&self, launch: &Launch, lent: bool, name: &str) -> Vec<Folder> {
+        let granted = launch.grants.mounts.iter();
+        let mut folders = vec![(launch.cwd.clone(), true)];
+        folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
+        folders
+            .into_iter()
+            .enumerate()
+            .map(|(number, (inside, writable))| Folder {
+                outside: match lent {
+                    true => Path::new(LENT).join(name).join(number.to_string()),
+                    false => inside.clone(),
+                },
+                inside,
+                writable,
+            })
+            .collect()
+    }
+
+    fn body(&self, launch: &Launch, folders: &[Folder], user: String) -> ContainerCreateBody {
+        let grants = &launch.grants;
+        let (uid, gid) = user.split_once(':').unwrap_or(("0", "0"));
+        let size = grants.memory / 2;
+        let home = format!("rw,nosuid,nodev,size={size},mode=0700,uid={uid},gid={gid}");
+        let temporary = format!("rw,nosuid,nodev,size={size},mode=1777");
+        let mut env: Vec<String> = vec![format!("HOME={HOME}")];
+        env.extend(["USER=heddle", "LOGNAME=heddle"].map(str::to_owned));
+        env.extend(launch.env.iter().map(|(name, value)| {
+            format!("{}={}", name.to_string_lossy(), value.to_string_lossy())
+        }));
+        // A directory that Heddle cannot write to itself need not be writable inside.
+        let writable = nix::unistd::access(&launch.cwd, AccessFlags::W_OK).is_ok();
+        let mut command = vec!["/bin/sh".into(), "-c".into(), START.into(), "heddle".into()];
+        command.push(self.python.clone().unwrap_or_default());
+        command.push(if writable { "writable" } else { "" }.into());
+        command.extend(launch.argv.iter().skip(1).cloned());
+        let limit = |number: u64| i64::try_from(number).ok();
+        ContainerCreateBody {
+            image: Some(self.image.id.clone()),
+            // The image's own entrypoint may want to be root, and change users.
+            entrypoint: Some(command),
+            cmd: Some(Vec::new()),
+            user: Some(user),
+            hostname: Some("heddle".into()),
+            env: Some(env),
+            working_dir: Some(launch.cwd.to_string_lossy().into_owned()),
+            // The lifeline: standard input ends with the one connection that this process holds.
+            attach_stdin: Some(true),
+            attach_stdout: Some(true),
+            attach_stderr: Some(true),
+            open_stdin: Some(true),
+            stdin_once: Some(true),
+            labels: Some(HashMap::from([(
+                owner::LABEL.to_owned(),
+                Owner::here().as_str().to_owned(),
+            )])),
+            host_config: Some(HostConfig {
+                auto_remove: Some(true),
+                init: Some(true),
+                network_mode: (!grants.network).then(|| "none".into()),
+                cap_drop: Some(vec!["ALL".into()]),
+                security_opt: Some(vec!["no-new-privileges".into()]),
+                readonly_rootfs: Some(true),
+                userns_mode: (self.engine.kind == Kind::RootlessPodman).then(|| "keep-id".into()),
+                ipc_mode: Some("private".into()),
+                tmpfs: Some(HashMap::from([
+                    ("/tmp".into(), temporary),
+                    (HOME.into(), home),
+                ])),
+                shm_size: limit(size),
+                memory: limit(grants.memory),
+                // The sum with swap: so there is none.
+                memory_swap: limit(grants.memory),
+                pids_limit: limit(grants.processes),
+                nano_cpus: (grants.cpus > 0.0).then_some((grants.cpus * 1e9) as i64),
+                log_config: Some(HostConfigLogConfig {
+                    typ: Some("none".into()),
+                    config: None,
+                }),
+                // With SELinux what is shared must carry a label, which this older form alone can ask for.
+                binds: self
+                    .engine
+                    .selinux
+                    .then(|| folders.iter().map(Folder::to_bind).collect()),
+                mounts: (!self.engine.selinux)
+                    .then(|| folders.iter().map(Folder::to_mount).collect()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        }
+    }
+
+    fn refused(&self, error: &DockerError) -> KernelError {
+        let name = &self.image.name;
+        KernelError::Launch(match error {
+            DockerError::DockerResponseServerError {
+                status_code: 404,
+                message,
+            } if message.contains("image") => format!(
+                "the image {name} is not on this machine any more. Make it: heddle image build"
+            ),
+            DockerError::DockerResponseServerError { message, .. }
+                if message.contains("/bin/sh") =>
+            {
+                format!(
+                    "the image {name} has no shell, so it cannot be used. Make one that can: heddle image build"
+                )
+            }
+            DockerError::DockerResponseServerError { message, .. } => {
+                format!("the container engine refuses it: {message}")
+            }
+            error => format!(
+                "the container engine at {} is gone or does not answer: {error}. Try: docker info",
+                self.engine.socket.display()
+            ),
+        })
+    }
+}
+
+impl Launcher for Container {
+    fn mode(&self) -> &'static str {
+        "container"
+    }
+
+    fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        Box::pin(self.start(launch))
+    }
+
+    fn inside(&self, _: &Path) -> PathBuf {
+        FOLDER.into()
+    }
+
+    fn choice(&self) -> Option<Choice> {
+        Some(Choice::InImage {
+            image: self.image.name.clone(),
+            packages: self.image.packages.clone().unwrap_or_default(),
+        })
+    }
+}
+
+/// A folder or file of the host's inside.
+struct Folder {
+    outside: PathBuf,
+    inside: PathBuf,
+    writable: bool,
+}
+
+impl Folder {
+    fn to_mount(&self) -> Mount {
+        Mount {
+            source: Some(self.outside.to_string_lossy().into_owned()),
+            target: Some(self.inside.to_string_lossy().into_owned()),
+            typ: Some(MountType::BIND),
+            read_only: Some(!self.writable),
+            ..Mount::default()
+        }
+    }
+
+    fn to_bind(&self) -> String {
+        format!(
+            "{}:{}:{},z",
+            self.outside.display(),
+            self.inside.display(),
+            if self.writable { "rw" } else { "ro" }
+        )
+    }
+}

@@ -1,0 +1,329 @@
+//! A container that runs: its signals, its end and the reason for it, and its keeper.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::container::AttachContainerResults;
+use bollard::models::EventMessage;
+use bollard::query_parameters::{EventsOptionsBuilder, KillContainerOptionsBuilder};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin};
+use tokio::sync::{mpsc, watch};
+
+use super::Engine;
+use super::keeper::{Duties, SUBCOMMAND};
+use crate::isolation::{Exit, Signal};
+use crate::kernel::KernelError;
+use crate::kernel::launcher::Process;
+
+/// How much of what the container prints is kept, for the message when it dies.
+const TAIL: usize = 16 * 1024;
+/// How long the engine may take to say how a container ended that has ended.
+const OBITUARY: Duration = Duration::from_secs(3);
+/// How long the engine may take to pass a signal on.
+const ORDER: Duration = Duration::from_secs(5);
+/// How often the run folder is looked at, and what may be in it: sockets and a connection file take next to nothing.
+const LOOK: Duration = Duration::from_secs(1);
+const FOLDER_LIMIT: u64 = 1 << 20;
+
+/// The keeper's process. Dropping it has the container removed.
+pub(super) struct Keeper {
+    child: Child,
+    lifeline: ChildStdin,
+}
+
+impl Keeper {
+    /// Starts it and waits until its preparations are done.
+    pub(super) async fn start(program: &Path, duties: &Duties) -> Result<Keeper, KernelError> {
+        let failed = |reason: String| KernelError::Launch(reason);
+        let duties = serde_json::to_string(duties).map_err(|error| failed(error.to_string()))?;
+        let mut child = tokio::process::Command::new(program)
+            .arg(SUBCOMMAND)
+            .arg(duties)
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .map_err(|error| failed(format!("{} cannot be started: {error}", program.display())))?;
+        let (Some(lifeline), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed("the container's keeper has no pipes".into()));
+        };
+        let mut line = String::new();
+        let _ = BufReader::new(output).read_line(&mut line).await;
+        match line.trim() {
+            "ready" => Ok(Keeper { child, lifeline }),
+            "" => Err(failed("the container's keeper ended unexpectedly".into())),
+            reason => Err(failed(reason.to_owned())),
+        }
+    }
+
+    /// Has everything removed and waits until it is.
+    async fn end(mut self) {
+        drop(self.lifeline);
+        let _ = tokio::time::timeout(OBITUARY + ORDER, self.child.wait()).await;
+    }
+}
+
+/// A kernel in a container. Dropping it has the container removed.
+pub(super) struct Running {
+    orders: mpsc::UnboundedSender<Signal>,
+    exit: watch::Receiver<Option<Exit>>,
+    ended: watch::Receiver<bool>,
+    tail: Arc<Mutex<VecDeque<u8>>>,
+    folder: PathBuf,
+    /// Heddle is root, and can close the run folder once the sockets are there.
+    closes: bool,
+}
+
+impl Running {
+    /// Watches over a container that was made and attached to, and is about to be started.
+    pub(super) fn follow(
+        engine: Engine,
+        name: String,
+        attached: AttachContainerResults,
+        keeper: Keeper,
+        folder: PathBuf,
+        memory: u64,
+        closes: bool,
+    ) -> Running {
+        let (orders, order_queue) = mpsc::unbounded_channel();
+        let (exit_sender, exit) = watch::channel(None);
+        let (ended_sender, ended) = watch::channel(false);
+        let tail = Arc::new(Mutex::new(VecDeque::new()));
+        let events = events(&engine, &name);
+        let watcher = Watcher {
+            engine,
+            name,
+            tail: tail.clone(),
+            folder: folder.clone(),
+            memory,
+            seen: Seen::default(),
+        };
+        tokio::spawn(async move {
+            let exit = watcher.until_exit(attached, events, order_queue).await;
+            exit_sender.send_replace(Some(exit));
+            keeper.end().await;
+            ended_sender.send_replace(true);
+        });
+        Running {
+            orders,
+            exit,
+            ended,
+            tail,
+            folder,
+            closes,
+        }
+    }
+}
+
+impl Process for Running {
+    fn signal(&self, signal: Signal) {
+        // After the end there is nobody to receive it, and nothing left to do.
+        let _ = self.orders.send(signal);
+    }
+
+    fn exit(&self) -> BoxFuture<'_, Exit> {
+        let mut exit = self.exit.clone();
+        Box::pin(async move {
+            let lost = || Exit::Because("was lost sight of".into());
+            match exit.wait_for(Option::is_some).await {
+                Ok(exit) => exit.clone().unwrap_or_else(lost),
+                Err(_) => lost(),
+            }
+        })
+    }
+
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        let mut ended = self.ended.clone();
+        Box::pin(async move {
+            // An error means that the task that would tell has ended as well.
+            let _ = ended.wait_for(|ended| *ended).await;
+        })
+    }
+
+    fn tail(&self) -> String {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&tail.iter().copied().collect::<Vec<u8>>())
+            .trim()
+            .to_owned()
+    }
+
+    /// Takes the run folder from the kernel's user, who may go on using the sockets in it, and nothing more.
+    fn connected(&self) {
+        if self.closes {
+            use std::os::unix::fs::PermissionsExt;
+            // In this order nobody but root can open it in between. Where it fails, the folder's size is watched.
+            let _ = std::os::unix::fs::lchown(&self.folder, Some(0), Some(0));
+            let _ = std::fs::set_permissions(&self.folder, std::fs::Permissions::from_mode(0o711));
+        }
+    }
+}
+
+/// What the engine said about the container.
+#[derive(Default)]
+struct Seen {
+    /// The exit code.
+    died: Option<i32>,
+    out_of_memory: bool,
+    /// A signal that was sent through the engine.
+    signalled: bool,
+}
+
+type Events = BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
+
+struct Watcher {
+    engine: Engine,
+    name: String,
+    tail: Arc<Mutex<VecDeque<u8>>>,
+    folder: PathBuf,
+    memory: u64,
+    seen: Seen,
+}
+
+/// What the engine tells about a container: out of memory is told in no other way once it is gone.
+fn events(engine: &Engine, name: &str) -> Events {
+    let filters = HashMap::from([
+        ("container", vec![name]),
+        ("event", vec!["die", "oom", "kill"]),
+    ]);
+    let options = EventsOptionsBuilder::default().filters(&filters).build();
+    let docker = engine.docker.clone();
+    docker.events(Some(options)).boxed()
+}
+
+impl Watcher {
+    /// Passes orders on until the container has ended, and finds out why.
+    async fn until_exit(
+        mut self,
+        attached: AttachContainerResults,
+        mut events: Events,
+        mut orders: mpsc::UnboundedReceiver<Signal>,
+    ) -> Exit {
+        let AttachContainerResults { mut output, input } = attached;
+        let mut look = tokio::time::interval(LOOK);
+        let mut ordered = false;
+        let mut telling = true;
+        loop {
+            tokio::select! {
+                chunk = output.next() => match chunk {
+                    Some(Ok(chunk)) => self.keep(chunk.as_ref()),
+                    // The container has ended, or the engine.
+                    _ => break,
+                },
+                event = events.next(), if telling => match event {
+                    Some(Ok(event)) => self.seen.note(&event),
+                    _ => telling = false,
+                },
+                order = orders.recv() => match order {
+                    Some(signal) => {
+                        ordered |= signal != Signal::Interrupt;
+                        self.pass_on(signal).await;
+                    }
+                    None => return Exit::Because("was ended".into()),
+                },
+                _ = look.tick() => if size(&self.folder) > FOLDER_LIMIT {
+                    self.pass_on(Signal::Kill).await;
+                    return Exit::Because(
+                        "was ended because it filled the folder of its sockets".into(),
+                    );
+                },
+            }
+        }
+        let told = tokio::time::timeout(OBITUARY, async {
+            while self.seen.died.is_none() {
+                match events.next().await {
+                    Some(Ok(event)) => self.seen.note(&event),
+                    _ => break,
+                }
+            }
+        });
+        let _ = told.await;
+        drop(input);
+        self.exit(ordered).await
+    }
+
+    async fn exit(&self, ordered: bool) -> Exit {
+        let alive = tokio::time::timeout(ORDER, self.engine.docker.ping()).await;
+        if !matches!(alive, Ok(Ok(_))) && !ordered {
+            return Exit::Because(format!(
+                "ended together with the container engine at {}, which has stopped",
+                self.engine.socket.display()
+            ));
+        }
+        match self.seen.died {
+            Some(137) if self.seen.out_of_memory => Exit::OutOfMemory(self.memory),
+            Some(_) if self.seen.signalled && !ordered => Exit::Because(
+                "was ended from outside: its container was stopped or removed through the engine"
+                    .into(),
+            ),
+            Some(code @ 129..=192) => Exit::Signal(code - 128),
+            Some(code) => Exit::Code(code),
+            None => Exit::Because("ended, and the container engine does not say how".into()),
+        }
+    }
+
+    async fn pass_on(&self, signal: Signal) {
+        let name = match signal {
+            Signal::Interrupt => "SIGINT",
+            Signal::Terminate => "SIGTERM",
+            Signal::Kill => "SIGKILL",
+        };
+        let options = KillContainerOptionsBuilder::default().signal(name).build();
+        let killed = self.engine.docker.kill_container(&self.name, Some(options));
+        // A container that has ended needs no signal, and one that cannot be reached is the keeper's.
+        let _ = tokio::time::timeout(ORDER, killed).await;
+    }
+
+    fn keep(&self, chunk: &[u8]) {
+        let mut tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        tail.extend(chunk);
+        let excess = tail.len().saturating_sub(TAIL);
+        tail.drain(..excess);
+    }
+}
+
+impl Seen {
+    fn note(&mut self, event: &EventMessage) {
+        let attributes = event
+            .actor
+            .as_ref()
+            .and_then(|actor| actor.attributes.as_ref());
+        let code = || {
+            let attributes = attributes?;
+            let code = attributes
+                .get("exitCode")
+                .or(attributes.get("containerExitCode"))?;
+            code.parse().ok()
+        };
+        match event.action.as_deref() {
+            Some("die" | "died") => self.died = Some(code().unwrap_or(-1)),
+            Some("oom") => self.out_of_memory = true,
+            Some("kill") => self.signalled = true,
+            _ => {}
+        }
+    }
+}
+
+/// Bytes in a folder of files. What a kernel nests in folders below counts as too much.
+fn size(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|meta| {
+            if meta.is_dir() {
+                FOLDER_LIMIT + 1
+            } else {
+                meta.len()
+            }
+        })
+        .sum()
+}

@@ -1,0 +1,320 @@
+//! Where a test runs: as root and as an ordinary user, in local mode and at each level of the sandbox.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use heddle::event::Event;
+use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
+use heddle::kernel::python::Python;
+use heddle::kernel::{Choice, Grants, KernelError, Launcher, Local, Options, Sandboxed};
+use heddle::protocol::Transport;
+
+/// The ordinary user's number; it needs no entry in the password file.
+const USER: u32 = 41_917;
+/// Set in the process that runs a test's body.
+const INSIDE: &str = "HEDDLE_TEST_INSIDE";
+/// No test takes nearly as long; a hanging one ends.
+const LONGEST: Duration = Duration::from_secs(600);
+/// Folders that every user can reach.
+const SHARED: &str = "/var/tmp";
+
+/// The mode and level of a kernel under test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Local,
+    Namespaces,
+}
+
+pub const SANDBOXES: &[Mode] = &[Mode::Namespaces];
+
+/// Runs the body in every mode, first as root, where these tests run as root, and then as an ordinary user.
+pub fn everywhere<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
+    in_modes(&[&[Mode::Local], SANDBOXES].concat(), body);
+}
+
+/// As [`everywhere`], in the modes that isolate.
+pub fn in_sandboxes<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
+    in_modes(SANDBOXES, body);
+}
+
+fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(modes: &[Mode], body: B) {
+    if std::env::var_os(INSIDE).is_none() {
+        return as_each_user(&test_name::<B>());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    for mode in modes {
+        eprintln!("-- {mode:?}");
+        runtime.block_on(body(Place::new(*mode)));
+    }
+}
+
+/// `module::function` of the test whose body this is.
+fn test_name<B>() -> String {
+    let name = std::any::type_name::<B>();
+    let (_, name) = name.split_once("::").unwrap();
+    name.split("::{{closure}}").next().unwrap().to_owned()
+}
+
+/// Runs one test of this binary again, as root and as the user, with an environment of its own.
+fn as_each_user(test: &str) {
+    let root = is_root();
+    let identities: &[Option<u32>] = if root { &[None, Some(USER)] } else { &[None] };
+    for identity in identities {
+        let home = scratch();
+        let mut command = Command::new(this_test());
+        command
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", home.path())
+            .env("HEDDLE_TEST_BINARY", heddle())
+            .env("HEDDLE_TEST_PYTHON", python())
+            .env(INSIDE, "1")
+            .current_dir("/")
+            .stdin(Stdio::null());
+        if let Some(user) = identity {
+            nix::unistd::chown(home.path(), Some((*user).into()), Some((*user).into())).unwrap();
+            command.uid(*user).gid(*user);
+        }
+        // Both streams into one file: pipes could be held open by what is under test.
+        let said = home.path().join("said");
+        let file = std::fs::File::create(&said).unwrap();
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        let mut child = command.spawn().unwrap();
+        let deadline = std::time::Instant::now() + LONGEST;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None if std::time::Instant::now() > deadline => {
+                    child.kill().unwrap();
+                    break child.wait().unwrap();
+                }
+                None => std::thread::sleep(Duration::from_millis(20)),
+            }
+        };
+        let said = std::fs::read_to_string(&said).unwrap_or_default();
+        let ran = said.contains("1 passed");
+        let who = identity.map_or("the user of these tests".to_owned(), |user| {
+            format!("user {user}")
+        });
+        assert!(status.success() && ran, "as {who}: {status}\n{said}");
+    }
+}
+
+fn this_test() -> PathBuf {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| shared_copy(&std::env::current_exe().unwrap()))
+        .clone()
+}
+
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// A private folder that every user could reach, were it theirs.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("heddle-test-")
+        .tempdir_in(SHARED)
+        .unwrap()
+}
+
+/// The heddle binary, where every user can run it.
+pub fn heddle() -> PathBuf {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    given("HEDDLE_TEST_BINARY").unwrap_or_else(|| {
+        COPY.get_or_init(|| shared_copy(Path::new(env!("CARGO_BIN_EXE_heddle"))))
+            .clone()
+    })
+}
+
+/// A Python with the pinned packages, where every user can run it: made once, of the system's own.
+pub fn python() -> PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    given("HEDDLE_TEST_PYTHON").unwrap_or_else(|| MADE.get_or_init(make_python).clone())
+}
+
+fn given(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).map(PathBuf::from)
+}
+
+fn make_python() -> PathBuf {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernelspec/requirements.txt");
+    let home = shared_folder().join("python");
+    let made = home.join("requirements.txt");
+    let wanted = std::fs::read(&requirements).unwrap();
+    let lock = std::fs::File::create(shared_folder().join("python.lock")).unwrap();
+    lock.lock().unwrap();
+    if std::fs::read(&made).ok().as_ref() != Some(&wanted) {
+        let _ = std::fs::remove_dir_all(&home);
+        run(Command::new("/usr/bin/python3")
+            .args(["-m", "venv"])
+            .arg(&home));
+        run(Command::new(home.join("bin/python"))
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--only-binary=:all:",
+                "-r",
+            ])
+            .arg(&requirements));
+        // A program that makes whoever starts it root, where root made it.
+        let helper = home.join("bin/setuid-id");
+        std::fs::copy("/usr/bin/id", &helper).unwrap();
+        std::fs::set_permissions(&helper, Permissions::from_mode(0o4755)).unwrap();
+        std::fs::write(made, wanted).unwrap();
+    }
+    home.join("bin/python")
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// A copy of a program in a folder that every user can reach.
+fn shared_copy(program: &Path) -> PathBuf {
+    let name = program.file_name().unwrap();
+    let copy = shared_folder().join(name);
+    let half = shared_folder().join(format!("{}.half", std::process::id()));
+    // The copy that is there may be running for another test run: it is replaced, not written to.
+    std::fs::copy(program, &half).unwrap();
+    std::fs::set_permissions(&half, Permissions::from_mode(0o755)).unwrap();
+    std::fs::rename(half, &copy).unwrap();
+    copy
+}
+
+/// Kept between runs.
+fn shared_folder() -> PathBuf {
+    let folder = Path::new(SHARED).join(format!("heddle-tests-{}", nix::unistd::geteuid()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// A mode, and a workspace for the kernels in it.
+pub struct Place {
+    pub mode: Mode,
+    pub workspace: tempfile::TempDir,
+    pub grants: Grants,
+}
+
+impl Place {
+    fn new(mode: Mode) -> Place {
+        Place {
+            mode,
+            workspace: scratch(),
+            grants: Grants {
+                mounts: Vec::new(),
+                network: false,
+                memory: 2 << 30,
+                processes: 128,
+            },
+        }
+    }
+
+    pub fn launcher(&self) -> Arc<dyn Launcher> {
+        let supervisor = heddle();
+        match self.mode {
+            Mode::Local => Arc::new(Local { supervisor }),
+            Mode::Namespaces => Arc::new(Sandboxed::with(supervisor).unwrap()),
+        }
+    }
+
+    pub fn options(&self) -> Options {
+        let executable = python();
+        let prefix = executable.parent().unwrap().parent().unwrap().to_path_buf();
+        Options {
+            launcher: self.launcher(),
+            choice: Choice::Python(Python {
+                executable,
+                prefix,
+                managed: false,
+            }),
+            transport: Transport::Ipc,
+            cwd: self.workspace.path().to_path_buf(),
+            env: Vec::new(),
+            start_timeout: Duration::from_secs(120),
+            grants: self.grants.clone(),
+        }
+    }
+
+    /// Starts a kernel.
+    pub async fn start(&self) -> Running {
+        self.try_start().await.unwrap()
+    }
+
+    pub async fn try_start(&self) -> Result<Running, KernelError> {
+        let limits = Limits {
+            timeout: Some(Duration::from_secs(120)),
+            characters: 1 << 20,
+        };
+        let places = Places {
+            artifacts: Some(self.workspace.path().join("artifacts")),
+            texts: None,
+            watch: true,
+        };
+        let executor = Executor::start(self.options(), places, limits).await?;
+        Ok(Running {
+            executor,
+            events: Vec::new(),
+        })
+    }
+}
+
+/// A kernel with what it has shown.
+pub struct Running {
+    pub executor: Executor,
+    pub events: Vec<Event>,
+}
+
+impl Running {
+    /// Runs a cell to its end, whatever that is.
+    pub async fn run(&mut self, code: &str) -> Outcome {
+        self.run_with(code, &mut NoInput, &mut interrupts().1).await
+    }
+
+    pub async fn run_with(
+        &mut self,
+        code: &str,
+        input: &mut dyn Input,
+        interrupts: &mut Interrupts,
+    ) -> Outcome {
+        let events = &mut self.events;
+        let mut sink = |event| events.push(event);
+        self.executor
+            .run(code, &mut sink, input, interrupts)
+            .await
+            .unwrap()
+    }
+
+    /// What a cell printed, which must not fail.
+    pub async fn printed(&mut self, code: &str) -> String {
+        let outcome = self.run(code).await;
+        let (raised, died) = (outcome.raised, outcome.died);
+        assert!(
+            raised.is_none() && died.is_none(),
+            "{code}\n{raised:?} {died:?}"
+        );
+        outcome.stdout.trim().to_owned()
+    }
+
+    pub async fn end(self) {
+        self.executor.shutdown().await;
+    }
+}
