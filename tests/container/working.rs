@@ -26,7 +26,7 @@ fn values_streams_and_plots() {
             (outcome.stdout.as_str(), outcome.stderr.as_str()),
             ("out\n", "err\n")
         );
-        assert_eq!(outcome.values, ["42"]);
+        assert_eq!(outcome.values.trim(), "42");
         let code = "import pandas, matplotlib.pyplot as plt; plt.title('收入'); plt.plot([1, 2]); plt.show()";
         let outcome = kernel.run(code).await;
         assert_eq!(outcome.status, Status::Ok, "{outcome:?}");

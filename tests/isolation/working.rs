@@ -20,7 +20,7 @@ fn values_streams_and_plots() {
             (outcome.stdout.as_str(), outcome.stderr.as_str()),
             ("out\n", "err\n")
         );
-        assert_eq!(outcome.values, "42");
+        assert_eq!(outcome.values.trim(), "42");
         let outcome = kernel
             .run("import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()")
             .await;
