@@ -30,8 +30,11 @@ fn project_with(model: &str) -> World {
     world
 }
 
-/// A project whose package index is a folder with these wheels: name, version, what it requires, files.
-fn project_with_wheels(wheels: &[(&str, &str, &[&str], &[(&str, &str)])]) -> World {
+/// Name, version, what it requires, files with their text.
+type Wheel<'a> = (&'a str, &'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
+/// A project whose package index is a folder with these wheels.
+fn project_with_wheels(wheels: &[Wheel]) -> World {
     let world = project();
     let folder = world.path("wheels");
     std::fs::create_dir(&folder).unwrap();
