@@ -9,6 +9,7 @@
 //! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
 //! - [`executor`]: code in, a stream of events and an outcome out
 //! - [`kernel`]: finding kernels, starting them, and everything that can happen to one until its end
+//! - [`policy`]: static checks of Python code before it runs; pure, no I/O
 //! - [`isolation`]: what keeps a kernel in its place
 //! - [`transport`]: ZeroMQ sockets for both ends of the protocol
 //! - [`notebook`]: Jupyter notebooks: read, run through, write; outputs collected from events
@@ -27,6 +28,7 @@ pub mod isolation;
 pub mod kernel;
 pub mod llm;
 pub mod notebook;
+pub mod policy;
 pub mod protocol;
 pub mod session;
 pub mod transport;

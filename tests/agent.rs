@@ -241,6 +241,53 @@ async fn code_that_fails_is_mended_with_its_error_in_view() {
 }
 
 #[tokio::test]
+async fn code_that_the_policy_forbids_is_not_run_and_counts_as_a_try() {
+    let (server, world) = with(vec![
+        short("print('ran')\nopen('x.txt', 'w')"),
+        code("import os\nprint('ran')"),
+        code("print('mended')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_CODE_VERIFICATION_ON", true);
+    let ended = world.ask(&["Write"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "mended");
+    assert_eq!(ended.of("stream").len(), 1, "{ended:?}");
+    let executed: Vec<&Value> = ended
+        .of("executed")
+        .iter()
+        .map(|it| &it["status"])
+        .collect();
+    assert_eq!(executed, ["error", "error", "ok"]);
+    assert_eq!(ended.of("error")[0]["ename"], "CodeVerificationError");
+    let requests = server.requests();
+    let told = requests[1].last();
+    assert!(told.contains("was not run"), "{told}");
+    assert!(
+        told.contains("line 2:1: The function `open` is not allowed"),
+        "{told}"
+    );
+    assert!(
+        requests[2]
+            .last()
+            .contains("line 1:8: The module `os` is not allowed")
+    );
+}
+
+#[tokio::test]
+async fn lists_of_modules_that_contradict_each_other_are_told_before_a_model_is_asked() {
+    let (server, world) = with(vec![]).await;
+    let world = world
+        .with("HEDDLE_CODE_INTERPRETER_CODE_VERIFICATION_ON", true)
+        .with("HEDDLE_CODE_INTERPRETER_ALLOWED_MODULES", "os")
+        .with("HEDDLE_CODE_INTERPRETER_BLOCKED_MODULES", "sys");
+    let ended = world.ask(&["Write"]).await;
+    assert_eq!(ended.code(), Some(2), "{ended:?}");
+    assert!(server.requests().is_empty());
+}
+
+#[tokio::test]
 async fn code_that_never_works_is_tried_as_often_as_set_and_told_to_the_planner() {
     let (server, world) = with(vec![
         task("Divide."),

@@ -6,15 +6,20 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use heddle::isolation::{Command, Exit, Supervised};
-use heddle::kernel::{Client, Kernel, KernelError};
+use futures_util::future::BoxFuture;
+use heddle::isolation::{Command, Exit, Signal, Supervised};
+use heddle::kernel::{Client, Kernel, KernelError, Launch, Launcher, Local, Process};
 use heddle::protocol::{Channel, Transport};
 use support::kernels::{cell, collect, command, folder, options, printed, python, run, start};
 use support::process::{Ended, again, alone, alone_with_folder, gone, running, runs, within};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Far above what anything here takes, on a busy machine too, and below every limit that would hide a fault.
+const PROMPT: Duration = Duration::from_secs(4);
 
 async fn pid(client: &Client) -> i32 {
     let ran = run(client, "import os; os.getpid()").await;
@@ -67,7 +72,7 @@ async fn a_kernel_starts_over_unix_sockets_and_over_tcp_and_leaves_nothing() {
         let supervisor = parent(pid);
         let asked = Instant::now();
         kernel.shutdown().await;
-        assert!(asked.elapsed() < 2 * SECOND, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
         assert!(!folder.exists() && !runs(pid) && !runs(supervisor));
     }
 }
@@ -78,7 +83,7 @@ async fn a_dropped_kernel_leaves_nothing() {
     let (folder, pid) = (folder(&kernel), pid(kernel.client()).await);
     let supervisor = parent(pid);
     drop(kernel);
-    gone(2 * SECOND, &folder, &[pid, supervisor]).await;
+    gone(PROMPT, &folder, &[pid, supervisor]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,7 +117,7 @@ os.write(2, b'no licence\\n' + b'for this\\n'); sys.exit(3)";
         .await
         .err()
         .unwrap();
-    assert!(begun.elapsed() < 2 * SECOND, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
     assert!(
         matches!(error, KernelError::DiedAtStart { .. }),
         "{error:?}"
@@ -129,9 +134,12 @@ async fn a_kernel_that_dies_while_we_connect_says_how() {
     let python = python().executable.to_string_lossy();
     let code = "import json, os, socket, sys, time
 info = json.load(open(sys.argv[1]))
-for name in ('shell', 'control', 'iopub', 'stdin'):
-    s = socket.socket(socket.AF_UNIX); s.bind('%s-%d' % (info['ip'], info[name + '_port'])); s.listen()
-s.accept()
+sockets = [socket.socket(socket.AF_UNIX) for _ in range(4)]
+for s, name in zip(sockets, ('shell', 'control', 'iopub', 'stdin')):
+    s.bind('%s-%d' % (info['ip'], info[name + '_port'])); s.listen()
+sockets[3].accept()
+for s in sockets: s.close()
+time.sleep(0.1)
 os.kill(os.getpid(), 11)";
     let argv = [&python, "-c", code, "{connection_file}"];
     let error = Kernel::start(command(&argv)).await.err().unwrap();
@@ -142,17 +150,56 @@ os.kill(os.getpid(), 11)";
     );
 }
 
+/// Starts kernels that take their time to end, and notes when they have.
+struct Slow(Local, Arc<AtomicBool>);
+struct SlowProcess(Box<dyn Process>, Arc<AtomicBool>);
+
+impl Launcher for Slow {
+    fn mode(&self) -> &'static str {
+        "slow"
+    }
+    fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
+        Box::pin(async {
+            let process = self.0.launch(launch).await?;
+            Ok(Box::new(SlowProcess(process, self.1.clone())) as Box<dyn Process>)
+        })
+    }
+}
+
+impl Process for SlowProcess {
+    fn signal(&self, signal: Signal) {
+        self.0.signal(signal);
+    }
+    fn exit(&self) -> BoxFuture<'_, Exit> {
+        self.0.exit()
+    }
+    fn ended(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {
+            self.0.ended().await;
+            tokio::time::sleep(SECOND / 5).await;
+            self.1.store(true, Ordering::Relaxed);
+        })
+    }
+    fn tail(&self) -> String {
+        self.0.tail()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kernel_that_never_gets_ready_is_ended_before_the_error_is_told() {
     let mark = "time.sleep(98731)";
     let python = python().executable.to_string_lossy();
     let code = format!("import time; {mark}");
     let mut options = command(&[&python, "-c", &code, "{connection_file}"]);
+    let supervisor = env!("CARGO_BIN_EXE_heddle").into();
+    let ended = Arc::new(AtomicBool::new(false));
+    options.launcher = Arc::new(Slow(Local { supervisor }, ended.clone()));
     options.start_timeout = SECOND / 2;
     let asked = Instant::now();
     let error = Kernel::start(options).await.err().unwrap();
     assert!(matches!(error, KernelError::NotReady { .. }), "{error}");
-    assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+    assert!(ended.load(Ordering::Relaxed));
     assert_eq!(running(mark), [0; 0]);
 }
 
@@ -171,7 +218,7 @@ async fn a_death_in_mid_cell_is_told_at_once_and_a_restart_works_on_the_same_fil
     let killed = Instant::now();
     kill(pid, nix::sys::signal::SIGKILL);
     let ran = collect(&mut exchange).await;
-    assert!(killed.elapsed() < SECOND, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < PROMPT, "{:?}", killed.elapsed());
     assert_eq!(ran.died.unwrap(), "was killed by signal 9 (SIGKILL)");
     assert_eq!(kernel.died().unwrap(), "was killed by signal 9 (SIGKILL)");
     // Who asks a dead kernel is told as well.
@@ -205,7 +252,7 @@ async fn a_daemon_that_a_cell_left_is_gone_after_shutdown() {
     let asked = Instant::now();
     kernel.shutdown().await;
     assert!(!runs(daemon));
-    assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -213,20 +260,20 @@ async fn an_interrupt_reaches_a_cell_and_its_child_processes() {
     let kernel = start(Transport::Ipc).await;
     for code in [
         "print('begun', flush=True)\nimport time; time.sleep(100)",
-        "print('begun', flush=True)\nimport subprocess; subprocess.run(['sleep', '98732'])",
+        "print('begun', flush=True)\nimport subprocess; subprocess.Popen(['sleep', '98732']).wait()",
         "print('begun', flush=True)\nwhile True: pass",
     ] {
         let mut exchange = kernel.client().request(Channel::Shell, cell(code));
         printed(&mut exchange, "begun").await;
         if code.contains("98732") {
-            within(SECOND, "sleep runs", || !running("98732").is_empty()).await;
+            within(PROMPT, "sleep runs", || !running("98732").is_empty()).await;
         }
         let asked = Instant::now();
         kernel.interrupt();
         let ran = collect(&mut exchange).await;
         assert_eq!(ran.error.unwrap().0, "KeyboardInterrupt", "{code}");
-        assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
-        within(SECOND, "sleep ends", || running("98732").is_empty()).await;
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+        within(PROMPT, "sleep ends", || running("98732").is_empty()).await;
     }
     assert_eq!(run(kernel.client(), "1 + 1").await.value.unwrap(), "2");
     kernel.shutdown().await;
@@ -247,7 +294,7 @@ get_ipython().kernel.control_handlers['shutdown_request'] = ignore";
     kernel.shutdown().await;
     assert!(!runs(pid) && !folder.exists());
     let took = asked.elapsed();
-    assert!(3 * SECOND < took && took < 5 * SECOND, "{took:?}");
+    assert!(3 * SECOND < took && took < 7 * SECOND, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,11 +307,11 @@ async fn a_killed_supervisor_takes_its_kernel_along_and_the_death_is_told() {
     let killed = Instant::now();
     kill(parent(pid), nix::sys::signal::SIGKILL);
     let ran = collect(&mut exchange).await;
-    assert!(killed.elapsed() < 2 * SECOND, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < PROMPT, "{:?}", killed.elapsed());
     let reason = ran.died.unwrap();
     assert!(reason.contains("supervisor"), "{reason}");
     drop((exchange, kernel));
-    gone(2 * SECOND, &folder, &[pid]).await;
+    gone(PROMPT, &folder, &[pid]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +382,7 @@ async fn a_killed_owner_leaves_no_process_and_no_folder() {
     let folder = PathBuf::from(words[3]);
     assert!(folder.exists() && pids.iter().all(|pid| runs(*pid)));
     drop(owner);
-    gone(2 * SECOND, &folder, &pids).await;
+    gone(PROMPT, &folder, &pids).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -357,10 +404,7 @@ async fn twenty_kernels_started_and_dropped_at_once_leave_nothing() {
     let started = futures_util::future::join_all(starts).await;
     assert!(started.iter().filter(|started| **started).count() >= 10);
     let mark = root.to_str().unwrap();
-    within(5 * SECOND, "all processes gone", || {
-        running(mark).is_empty()
-    })
-    .await;
+    within(PROMPT, "all processes gone", || running(mark).is_empty()).await;
     let left: Vec<_> = std::fs::read_dir(&root)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -8,6 +8,7 @@
 """
 
 import json
+import subprocess
 import sys
 import time
 
@@ -53,7 +54,9 @@ def run_many(code, connection_file, times, warm):
 
 def start(kernel):
     started = time.perf_counter()
-    manager, client = start_new_kernel(kernel_name=kernel)
+    manager, client = start_new_kernel(
+        kernel_name=kernel, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     run(client, "1+1")
     seconds = time.perf_counter() - started
     client.stop_channels()

@@ -23,7 +23,8 @@ pub struct Jupyter {
 
 impl Jupyter {
     /// Makes the environment, unless it is there already, for kernels that run on `python`.
-    pub fn prepare(python: &Path, target: &Path) -> io::Result<Jupyter> {
+    pub fn prepare(python: &Path) -> io::Result<Jupyter> {
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR"));
         let venv = target.join("bench-jupyter");
         let requirements = Path::new(FOLDER).join("benches/requirements.txt");
         let mark = venv.join("requirements.txt");

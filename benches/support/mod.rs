@@ -5,7 +5,7 @@ pub mod jupyter;
 pub mod raw;
 pub mod table;
 
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,10 +32,12 @@ pub fn time_command(command: &mut Command) -> io::Result<Duration> {
 
 /// How long a command takes until it prints a line that `wanted` recognises. It then runs to its end.
 pub fn time_to_line(command: &mut Command, wanted: impl Fn(&str) -> bool) -> io::Result<Duration> {
+    let mut errors = tempfile::tempfile()?;
     let started = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
+        .stderr(errors.try_clone()?)
         .spawn()?;
     let mut time = None;
     let mut printed = Vec::new();
@@ -49,9 +51,12 @@ pub fn time_to_line(command: &mut Command, wanted: impl Fn(&str) -> bool) -> io:
         }
     }
     let status = child.wait()?;
+    let mut said = String::new();
+    errors.rewind()?;
+    errors.read_to_string(&mut said)?;
     time.filter(|_| status.success()).ok_or_else(|| {
         io::Error::other(format!(
-            "{command:?} ended with {status} and printed:\n{}",
+            "{command:?} ended with {status} and printed:\n{said}{}",
             printed.join("\n")
         ))
     })

@@ -49,3 +49,11 @@ def last_table():
     from .tables import describe_last
 
     return Answer(describe_last())
+
+
+def use_packages(folder):
+    """Let imports find the packages in `folder`, as `heddle_runtime.packages` describes it. Answers null."""
+    from .packages import use
+
+    use(folder)
+    return Answer(None)

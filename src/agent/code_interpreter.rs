@@ -1,9 +1,12 @@
 //! The CodeInterpreter: writes Python for one task, runs it, and mends it while it fails.
 
+use super::code_approval::Leave;
+use super::packages::Provided;
 use super::reply::{self, CodeReply};
 use super::stream::{FenceStream, FieldStream};
 use super::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, Part, Sink, Status};
+use crate::executor::clip::clip;
 use crate::executor::{Executor, Interrupts, Outcome, Variable};
 
 const PROMPT: &str = include_str!("../../config/prompts/code_interpreter.md");
@@ -11,9 +14,20 @@ const PROMPT: &str = include_str!("../../config/prompts/code_interpreter.md");
 /// The most variables and files that a task names.
 const MOST_LISTED: usize = 40;
 
+/// Tries that packages may earn a task: what was missing is not the code's fault.
+const MOST_EARNED: u32 = 5;
+
 /// The system message, the same in every request of a session.
 pub(super) fn prompt(environment: &str) -> String {
     PROMPT.replace("{environment}", environment)
+}
+
+/// What one try led to.
+enum Tried {
+    Step(Step),
+    Failed(String),
+    /// It failed for want of a package that is there now.
+    Provided(String),
 }
 
 /// What a task led to.
@@ -38,10 +52,11 @@ impl Agent {
             thought: String::new(),
             code,
         });
-        let mut attempt = 0;
+        let (mut attempt, mut earned) = (0, 0);
+        // The code of the try before.
+        let mut before: Option<String> = None;
         loop {
             attempt += 1;
-            let tries_left = attempt <= self.limits.retries;
             let reply = match written.take() {
                 Some(reply) => {
                     if let CodeReply::Code { code, .. } = &reply {
@@ -54,17 +69,15 @@ impl Agent {
             let failure = match reply {
                 Ok(CodeReply::Text(text)) => return Ok(Step::Report(text)),
                 Ok(CodeReply::Code { thought, code }) => {
-                    let outcome = self.execute(scene, &code, thought, attempt).await?;
-                    let report = outcome.report(self.limits.characters);
-                    self.interpreter.told(report.clone());
-                    match outcome.status {
-                        Status::Ok => {
-                            return Ok(Step::Report(format!(
-                                "I ran:\n```python\n{code}\n```\n{report}"
-                            )));
+                    let last = before.replace(code.clone());
+                    let last = last.as_deref();
+                    match self.try_code(scene, code, thought, attempt, last).await? {
+                        Tried::Step(step) => return Ok(step),
+                        Tried::Failed(report) => report,
+                        Tried::Provided(report) => {
+                            earned = MOST_EARNED.min(earned + 1);
+                            report
                         }
-                        Status::Interrupted if !outcome.timed_out => return Ok(Step::Interrupted),
-                        _ => report,
                     }
                 }
                 Err(reason) => {
@@ -75,12 +88,65 @@ impl Agent {
                     reason
                 }
             };
-            if !tries_left {
+            if attempt > self.limits.retries + earned {
                 return Ok(Step::Report(format!(
                     "I tried {attempt} times and could not do it. The last try:\n{failure}"
                 )));
             }
         }
+    }
+
+    /// Runs code, with the packages that it asks for, or lacks, provided where that is allowed.
+    async fn try_code(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: String,
+        thought: String,
+        attempt: u32,
+        before: Option<&str>,
+    ) -> Result<Tried, AgentError> {
+        if let Some(reasons) = self.refuse(scene, &code, &thought, attempt) {
+            return Ok(Tried::Failed(reasons));
+        }
+        let code = match self.leave_to_run(scene, code.clone(), before).await? {
+            Leave::Run(code) => code,
+            Leave::Refused(reasons) => {
+                self.not_run(scene, &code, &thought, attempt, "NotAllowed", &reasons);
+                return Ok(Tried::Failed(reasons));
+            }
+        };
+        let (code, installed) = match self.provide_asked(scene, &code).await? {
+            Provided::Nothing(code) => (code, None),
+            Provided::Installed { report, code } => (code, Some(report)),
+            Provided::Refused(report) => {
+                scene.sink.emit(Event::Code {
+                    code,
+                    thought,
+                    attempt,
+                });
+                self.interpreter.told(report.clone());
+                return Ok(Tried::Failed(report));
+            }
+        };
+        let outcome = self.execute(scene, &code, thought, attempt).await?;
+        let ran = outcome.report(self.limits.characters);
+        let missing = self.provide_missing(scene, &outcome).await?;
+        let (provided, more) = match missing {
+            Some(Provided::Installed { report, .. }) => (true, Some(report)),
+            Some(Provided::Refused(report)) => (false, Some(report)),
+            Some(Provided::Nothing(_)) | None => (false, None),
+        };
+        let report: Vec<String> = installed.into_iter().chain([ran]).chain(more).collect();
+        let report = report.join("\n\n");
+        self.interpreter.told(report.clone());
+        Ok(match outcome.status {
+            Status::Ok => Tried::Step(Step::Report(format!(
+                "I ran:\n```python\n{code}\n```\n{report}"
+            ))),
+            Status::Interrupted if !outcome.timed_out => Tried::Step(Step::Interrupted),
+            _ if provided => Tried::Provided(report),
+            _ => Tried::Failed(report),
+        })
     }
 
     /// Asks for code; the inner error says what cannot be read in the reply.
@@ -106,6 +172,64 @@ impl Agent {
             .await?;
         self.interpreter.said(text.clone());
         Ok(reply::code(&text))
+    }
+
+    /// Checks code before it runs. What the policy forbids in it is told to the model and given back; to the events it
+    /// is a cell that failed.
+    fn refuse(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: &str,
+        thought: &str,
+        attempt: u32,
+    ) -> Option<String> {
+        let findings = self.limits.policy.as_ref()?.check(code);
+        if findings.is_empty() {
+            return None;
+        }
+        let lines = findings.iter().map(|finding| format!("line {finding}"));
+        let reasons = format!(
+            "The code was not run, because it is not allowed here:{}",
+            listed(lines.collect())
+        );
+        let reasons = clip(&reasons, self.limits.characters);
+        self.not_run(
+            scene,
+            code,
+            thought,
+            attempt,
+            "CodeVerificationError",
+            &reasons,
+        );
+        Some(reasons)
+    }
+
+    /// Tells everybody of code that was not run, and why.
+    fn not_run(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: &str,
+        thought: &str,
+        attempt: u32,
+        ename: &str,
+        reasons: &str,
+    ) {
+        scene.sink.emit(Event::Code {
+            code: code.to_owned(),
+            thought: thought.to_owned(),
+            attempt,
+        });
+        scene.sink.emit(Event::Error {
+            ename: ename.to_owned(),
+            evalue: reasons.to_owned(),
+            traceback: Vec::new(),
+        });
+        scene.sink.emit(Event::Executed {
+            status: Status::Error,
+            execution_count: None,
+            seconds: 0.0,
+        });
+        self.interpreter.told(reasons.to_owned());
     }
 
     async fn execute(
@@ -163,7 +287,7 @@ impl Agent {
 }
 
 /// The executor, with what is to be told of its kernel told. A kernel may take its time to start; a person need not.
-async fn executor<'a>(
+pub(super) async fn executor<'a>(
     workbench: &'a mut dyn Workbench,
     sink: &mut dyn Sink,
     interrupts: &mut Interrupts,

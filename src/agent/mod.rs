@@ -3,8 +3,12 @@
 //! Every step is an event. A request costs one call when nothing needs to run, two when one short piece of code
 //! settles it (the Planner writes that itself), three and more when it plans: the Planner decides in its first reply.
 
+pub mod approval;
+mod code_approval;
 mod code_interpreter;
 mod memory;
+mod packages;
+mod pip_lines;
 mod planner;
 mod reply;
 mod stream;
@@ -18,6 +22,8 @@ use crate::event::{Event, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts};
 use crate::kernel::KernelError;
 use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, ResponseFormat, StreamEvent};
+use crate::policy::Policy;
+use approval::Approver;
 use memory::Thread;
 
 /// Why a request could not be worked on. Code that fails is no such reason.
@@ -33,7 +39,7 @@ pub enum AgentError {
 }
 
 /// What a round may take.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Tries that may follow a failed one: of code, and of replies that cannot be read.
     pub retries: u32,
@@ -41,6 +47,10 @@ pub struct Limits {
     pub rounds: u32,
     /// Characters of each text that a model reads about a run.
     pub characters: usize,
+    /// What code may do; it is checked before it runs.
+    pub policy: Option<Policy>,
+    /// When a person is asked before code runs.
+    pub approve: approval::When,
 }
 
 /// Where code runs. The kernel starts while the first model is still thinking, so it is asked for where it is needed.
@@ -56,6 +66,7 @@ pub struct Scene<'a> {
     pub workbench: &'a mut dyn Workbench,
     pub sink: &'a mut dyn Sink,
     pub input: &'a mut dyn Input,
+    pub approver: &'a mut dyn Approver,
     pub interrupts: &'a mut Interrupts,
 }
 
@@ -69,6 +80,9 @@ pub struct Agent {
     interpreter: Thread,
     /// Of the last cell of this round.
     execution_count: Option<u64>,
+    /// A person has allowed all further code of the session.
+    code_allowed: bool,
+    decided: packages::Decided,
 }
 
 impl Agent {
@@ -82,6 +96,8 @@ impl Agent {
             planner: Thread::default(),
             interpreter: Thread::default(),
             execution_count: None,
+            code_allowed: false,
+            decided: packages::Decided::default(),
         }
     }
 
@@ -93,6 +109,7 @@ impl Agent {
         self.planner.told(format!("User: {}{notes}", scene.request));
         let started = Instant::now();
         self.execution_count = None;
+        self.decided.begin_round();
         let worked = self.plan(&mut scene).await;
         let status = match &worked {
             Ok(status) => *status,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::approver;
 use super::error::{CliError, Exit};
 use super::keyboard;
 use super::setup::{self, Author};
@@ -64,12 +65,14 @@ impl Ask {
                 return Ok(rebuilt?.into());
             }
         }
+        let mut approver = approver::here();
         let status = conversation
             .ask(
                 &self.request,
                 files,
                 &mut *sink,
                 &mut NoInput,
+                &mut *approver,
                 &mut interrupts,
             )
             .await;
@@ -89,6 +92,7 @@ pub async fn prepare(
         &[
             ("execution_service.kernel_mode", kernel.mode.clone()),
             ("kernel.name", kernel.kernel.clone()),
+            ("code_interpreter.approve", model.approve.clone()),
             ("llm.model", model.model.clone()),
             ("llm.record", model.record.clone()),
             ("llm.replay", model.replay.clone()),

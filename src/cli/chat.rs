@@ -11,7 +11,7 @@ use super::error::{CliError, Exit};
 use super::keyboard::{self, Keyboard};
 use super::setup;
 use super::table::table;
-use super::{Global, KernelArgs, ModelArgs, ask, renderer};
+use super::{Global, KernelArgs, ModelArgs, approver, ask, renderer};
 use crate::event::Sink;
 use crate::executor::Interrupts;
 use crate::session::conversation::{Conversation, ConversationError, Setup};
@@ -138,6 +138,7 @@ impl Talk {
     async fn ask(&mut self, request: &str) -> Result<bool, CliError> {
         let files = std::mem::take(&mut self.files);
         let mut keyboard = Keyboard::new(false);
+        let mut approver = approver::here();
         // A press at the prompt was meant for the line.
         self.interrupts.forget();
         self.conversation
@@ -146,6 +147,7 @@ impl Talk {
                 files,
                 &mut *self.sink,
                 &mut keyboard,
+                &mut *approver,
                 &mut self.interrupts,
             )
             .await?;

@@ -8,6 +8,7 @@ use clap::Args;
 use super::error::{CliError, Exit};
 use super::setup::{self, Author};
 use super::{Global, KernelArgs, keyboard, renderer};
+use crate::agent::approval::Nobody;
 use crate::event::{Event, Level, Status};
 use crate::executor::NoInput;
 use crate::llm::Replayer;
@@ -64,7 +65,14 @@ impl Demo {
                 _ => Vec::new(),
             };
             status = conversation
-                .ask(request, files, &mut *sink, &mut NoInput, &mut interrupts)
+                .ask(
+                    request,
+                    files,
+                    &mut *sink,
+                    &mut NoInput,
+                    &mut Nobody,
+                    &mut interrupts,
+                )
                 .await?;
             if status != Status::Ok {
                 break;

@@ -7,6 +7,7 @@ use crate::config::ConfigError;
 use crate::event::Status;
 use crate::kernel::KernelError;
 use crate::kernel::container::image::ImageError;
+use crate::kernel::packages::PackagesError;
 use crate::llm::LlmError;
 use crate::notebook::NotebookError;
 use crate::session::SessionError;
@@ -61,6 +62,8 @@ pub enum CliError {
     #[error(transparent)]
     Image(#[from] ImageError),
     #[error(transparent)]
+    Packages(#[from] PackagesError),
+    #[error(transparent)]
     Llm(#[from] LlmError),
     /// A request that failed; its sink has been told already.
     #[error(transparent)]
@@ -85,6 +88,9 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
+            CliError::Packages(PackagesError::NotPlain { .. }) => Exit::Usage,
+            CliError::Packages(PackagesError::NoPython(_)) => Exit::Missing,
+            CliError::Packages(_) => Exit::Failed,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,
             CliError::Notebook(NotebookError::Write { .. })
             | CliError::Image(_)

@@ -1,10 +1,13 @@
 //! The command line: one file a subcommand; argument parsing and rendering.
 
+mod approver;
 mod ask;
 mod chat;
+mod check;
 mod config;
 mod demo;
 mod doctor;
+mod env;
 mod error;
 mod image;
 mod init;
@@ -65,12 +68,17 @@ enum Command {
     Ask(ask::Ask),
     /// Talk with the agent
     Chat(chat::Chat),
+    /// Check Python code against the policy, without running it
+    Check(check::Check),
     /// Show what it does: three tasks, without a model or a key
     Demo(demo::Demo),
     /// Check what this machine can do, and say how to better it
     Doctor(doctor::Doctor),
     /// Make a folder a project: its heddle.toml, from a template
     Init(init::Init),
+    /// Packages for the kernels of a project: add, list, remove
+    #[command(subcommand)]
+    Env(env::Env),
     /// Jupyter kernels of this machine
     #[command(subcommand)]
     Kernel(kernel::Kernel),
@@ -113,6 +121,9 @@ pub struct ModelArgs {
     /// The model's name at the endpoint
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// When you are asked before the model's code runs
+    #[arg(long, value_name = "WHEN", value_parser = ["never", "risky", "always"])]
+    approve: Option<String>,
     /// Write each exchange with the model into a file
     #[arg(long, value_name = "FILE")]
     record: Option<String>,
@@ -164,9 +175,11 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(run) => run.run(&cli.global).await,
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
+        Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),
+        Command::Env(env) => env.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global),
         Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,

@@ -14,6 +14,7 @@ use super::terminal::Outputs;
 use super::{Global, Json, KernelArgs};
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
+use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector};
 
 /// Characters that are kept of an output for nobody: no model reads it.
@@ -68,20 +69,27 @@ impl Run {
                 ("kernel.name", self.kernel.kernel.clone()),
             ],
         )?;
-        let settings = loaded.settings;
+        let settings = loaded.settings.clone();
         let launcher = setup::launcher(&settings, Author::Person).await?;
         let cwd = setup::working_directory(&*launcher)?;
-        let wanted = settings.clone();
         let chosen = launcher.clone();
-        let choice = tokio::task::spawn_blocking(move || setup::choose_kernel(&wanted, &*chosen))
-            .await
-            .map_err(|error| CliError::Missing(error.to_string()))??;
+        let (choice, packages) = tokio::task::spawn_blocking(move || {
+            let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
+            let packages = setup::packages(&loaded, &choice);
+            Ok::<_, CliError>((choice, packages))
+        })
+        .await
+        .map_err(|error| CliError::Missing(error.to_string()))??;
         // Up to here Ctrl-C simply ends the program.
         let (interrupter, mut interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
-        let options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
+        let mut options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
+        options
+            .grants
+            .mounts
+            .extend(packages.iter().map(Packages::mount));
         let places = Places {
             artifacts: self.artifacts.clone(),
             texts: None,
@@ -100,7 +108,7 @@ impl Run {
         };
         let started = Instant::now();
         let mut executor = tokio::select! {
-            executor = Executor::start(options, places, limits) => executor?,
+            executor = Executor::start(options, places, limits) => executor?.with_packages(packages),
             () = interrupts.pressed() => return Ok(Exit::Interrupted),
         };
         sink.emit(Event::Session {

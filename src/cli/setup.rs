@@ -6,17 +6,24 @@ use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::approver;
 use super::error::CliError;
 use super::{Global, KernelArgs};
-use crate::config::{self, KernelMode, Loaded, ResponseFormat, Settings};
+use crate::agent::approval::When;
+use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
 use crate::kernel::mode::{self, Mode, Wanted};
+use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, Grants, KernelError, Launcher, Local, Mount, Options, python};
 use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
 };
+use crate::policy::Policy;
 use crate::protocol::Transport;
 use crate::session::conversation::Setup;
+
+/// The most packages that a model is told of by name.
+const MOST_NAMED: usize = 40;
 
 /// Reads the settings for a command; warnings go to standard error.
 pub fn load(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
@@ -218,9 +225,14 @@ fn machine_memory() -> u64 {
 
 /// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
 pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
-    if let Some(choice) = launcher.choice() {
-        return Ok(choice);
+    match launcher.choice() {
+        Some(choice) => Ok(choice),
+        None => own_kernel(settings),
     }
+}
+
+/// The kernel of this machine: found, or made with progress shown. Blocking.
+pub fn own_kernel(settings: &Settings) -> Result<Choice, CliError> {
     let bar = Steps::new();
     let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| bar.show(step));
     Ok(choice?)
@@ -263,6 +275,19 @@ impl Steps {
 impl Drop for Steps {
     fn drop(&mut self) {
         self.0.finish_and_clear();
+    }
+}
+
+/// The packages that kernels of this choice can have: the project's, without one the user's. A place that they cannot be
+/// kept in is no reason not to start a kernel. Blocking.
+pub fn packages(loaded: &Loaded, choice: &Choice) -> Option<Packages> {
+    match Packages::of(loaded.project_dir.as_deref(), choice) {
+        Ok(packages) => Some(packages),
+        Err(error @ PackagesError::Link { .. }) => {
+            warn(&error.to_string());
+            None
+        }
+        Err(_) => None,
     }
 }
 
@@ -364,6 +389,7 @@ pub fn conversation(
     args: &KernelArgs,
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
+    let packages = packages(loaded, &choice);
     Ok(Setup {
         root: workspace(loaded)?,
         llm,
@@ -371,9 +397,19 @@ pub fn conversation(
             retries: settings.code_interpreter.max_retry_count,
             rounds: settings.session.max_internal_chat_round_num,
             characters: settings.code_interpreter.output_chars,
+            policy: match settings.code_interpreter.code_verification_on {
+                true => Some(policy(settings)?),
+                false => None,
+            },
+            approve: match settings.code_interpreter.approve {
+                Approve::Never => When::Never,
+                Approve::Risky => When::Risky,
+                Approve::Always => When::Always,
+            },
         },
         cell: limits(settings),
-        environment: environment(launcher.mode(), &choice, settings),
+        environment: environment(launcher.mode(), &choice, settings, packages.as_ref()),
+        packages,
         transport: transport(settings, &*launcher)?,
         launcher,
         choice,
@@ -383,8 +419,24 @@ pub fn conversation(
     })
 }
 
+/// What checked code may do.
+pub fn policy(settings: &Settings) -> Result<Policy, CliError> {
+    let of = &settings.code_interpreter;
+    Policy::new(
+        of.allowed_modules.clone(),
+        of.blocked_modules.clone(),
+        of.blocked_functions.clone(),
+    )
+    .map_err(|error| CliError::Usage(error.to_string()))
+}
+
 /// What the models are told of the place where their code runs. The same all day, for the sake of prompt caches.
-fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
+fn environment(
+    mode: &str,
+    choice: &Choice,
+    settings: &Settings,
+    packages: Option<&Packages>,
+) -> String {
     let mut text = match mode {
         "local" => "The code runs on the User's own computer with the User's permissions: touch nothing outside the \
                     working directory unless the User asked for it."
@@ -392,7 +444,7 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
         _ => {
             let network = match settings.execution_service.network {
                 true => "with network access",
-                false => "without any network: nothing can be downloaded or installed from there",
+                false => "without any network: nothing can be downloaded from there",
             };
             format!(
                 "The code runs isolated, {network}. It can write to its working directory and to temporary folders \
@@ -403,7 +455,7 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
     if let Some(limit) = settings.code_interpreter.timeout {
         text.push_str(&format!(" A run may take {} seconds.", limit.as_secs()));
     }
-    let packages = match choice {
+    let installed: Vec<String> = match choice {
         Choice::Python(python) => python::packages(&python.prefix)
             .into_iter()
             .map(str::to_owned)
@@ -411,12 +463,37 @@ fn environment(mode: &str, choice: &Choice, settings: &Settings) -> String {
         Choice::InImage { packages, .. } => packages.clone(),
         Choice::Installed(_) => Vec::new(),
     };
-    if !packages.is_empty() {
+    if !installed.is_empty() {
         text.push_str(&format!(
             " Installed, among others: {}.",
-            packages.join(", ")
+            installed.join(", ")
         ));
     }
+    if let Some(packages) = packages {
+        text.push_str(&about_packages(packages, approver::is_present()));
+    }
     text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));
+    text
+}
+
+/// What the models are told of packages: those that were added, and how more can be had.
+fn about_packages(packages: &Packages, asks: bool) -> String {
+    let pins = packages.pins().unwrap_or_default();
+    let added = pins.iter().filter(|pin| pin.asked).map(|pin| &*pin.name);
+    let added: Vec<&str> = added.take(MOST_NAMED).collect();
+    let mut text = match added.is_empty() {
+        true => String::new(),
+        false => format!(" Added for this project: {}.", added.join(", ")),
+    };
+    text.push_str(match asks {
+        true => {
+            " Other packages can be had where they are worth it: import them, or write %pip install NAME on a line of \
+             its own, and Heddle asks the User and installs them outside of the kernel. The User may refuse."
+        }
+        false => {
+            " Other packages cannot be had in this session, because nobody is there who could allow it: plan without \
+             them, and do not call pip."
+        }
+    });
     text
 }

@@ -329,6 +329,39 @@ pub const KEYS: &[Key] = &[
         "how many characters of an outcome the model gets",
     ),
     key(
+        "code_interpreter.code_verification_on",
+        Kind::Bool,
+        Some("false"),
+        "whether the model's code is checked before it runs, as `heddle check` does",
+    ),
+    Key {
+        flag: Some("--approve"),
+        ..key(
+            "code_interpreter.approve",
+            Kind::Choice(&["never", "risky", "always"]),
+            Some("never"),
+            "when you are asked before the model's code runs",
+        )
+    },
+    key(
+        "code_interpreter.allowed_modules",
+        Kind::List,
+        None,
+        "modules that checked code may import; by default pandas, numpy, matplotlib and a few more",
+    ),
+    key(
+        "code_interpreter.blocked_modules",
+        Kind::List,
+        None,
+        "modules that checked code may not import; in place of allowed_modules",
+    ),
+    key(
+        "code_interpreter.blocked_functions",
+        Kind::List,
+        None,
+        "functions that checked code may not use; by default eval, open, getattr and their like",
+    ),
+    key(
         "session.max_internal_chat_round_num",
         Kind::Integer(1, 1000),
         Some("10"),
@@ -381,9 +414,6 @@ const TASKWEAVER: &[&str] = &[
     "ext_llms.*",
     "*.llm_alias",
     "execution_service.env_dir",
-    "code_interpreter.code_verification_on",
-    "code_interpreter.allowed_modules",
-    "code_interpreter.blocked_functions",
     "code_interpreter.code_prefix",
     "code_interpreter.use_local_uri",
     "code_generator.role_name",
@@ -518,7 +548,7 @@ mod tests {
             "llm.openai.stop_token",
             "ext_llms.llm_configs.small.llm.model",
             "planner.dynamic_example_sub_path",
-            "code_interpreter.allowed_modules",
+            "code_interpreter.code_prefix",
         ] {
             assert!(known_to_taskweaver(known), "{known}");
         }

@@ -104,12 +104,26 @@ pub enum Transport {
     Tcp,
 }
 
+/// When a person is asked before code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approve {
+    Never,
+    Risky,
+    Always,
+}
+
 #[derive(Clone, Debug)]
 pub struct CodeInterpreter {
     pub max_retry_count: u32,
     /// For one cell; `None` for no limit.
     pub timeout: Option<Duration>,
     pub output_chars: usize,
+    pub code_verification_on: bool,
+    pub approve: Approve,
+    /// `None` for the policy's own list; an empty list allows none.
+    pub allowed_modules: Option<Vec<String>>,
+    pub blocked_modules: Option<Vec<String>>,
+    pub blocked_functions: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -176,10 +190,10 @@ impl Values {
         matches!(self.0.get(key), Some(Value::Bool(true)))
     }
 
-    fn list(&self, key: &str) -> Vec<String> {
+    fn list(&self, key: &str) -> Option<Vec<String>> {
         match self.0.get(key) {
-            Some(Value::List(items)) => items.clone(),
-            _ => Vec::new(),
+            Some(Value::List(items)) => Some(items.clone()),
+            _ => None,
         }
     }
 
@@ -243,7 +257,7 @@ impl Settings {
                 ),
                 custom_image: values.text("execution_service.custom_image"),
                 image_python: values.text("execution_service.image_python"),
-                mounts: values.list("execution_service.mounts"),
+                mounts: values.list("execution_service.mounts").unwrap_or_default(),
             },
             kernel: Kernel {
                 name: values.text("kernel.name"),
@@ -257,6 +271,15 @@ impl Settings {
                 max_retry_count: count("code_interpreter.max_retry_count"),
                 timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
                 output_chars: count("code_interpreter.output_chars") as usize,
+                code_verification_on: values.truth("code_interpreter.code_verification_on"),
+                approve: match text("code_interpreter.approve").as_str() {
+                    "always" => Approve::Always,
+                    "risky" => Approve::Risky,
+                    _ => Approve::Never,
+                },
+                allowed_modules: values.list("code_interpreter.allowed_modules"),
+                blocked_modules: values.list("code_interpreter.blocked_modules"),
+                blocked_functions: values.list("code_interpreter.blocked_functions"),
             },
             session: Session {
                 max_internal_chat_round_num: count("session.max_internal_chat_round_num"),
@@ -299,6 +322,10 @@ mod tests {
             Some(Duration::from_secs(600))
         );
         assert_eq!(settings.code_interpreter.output_chars, 4000);
+        assert!(!settings.code_interpreter.code_verification_on);
+        assert_eq!(settings.code_interpreter.allowed_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_modules, None);
+        assert_eq!(settings.code_interpreter.blocked_functions, None);
         assert_eq!(settings.session.max_internal_chat_round_num, 10);
     }
 }

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::event::{Event, KernelState, Sink};
+use crate::kernel::packages::Packages;
 use crate::kernel::{Kernel, KernelError, Options};
 use artifacts::Snapshot;
 
@@ -49,6 +50,7 @@ pub struct Executor {
     files: Snapshot,
     cells: u64,
     death: Death,
+    packages: Option<Packages>,
 }
 
 /// Who knows that the kernel has died.
@@ -78,10 +80,31 @@ impl Executor {
             limits,
             cells: 0,
             death: Death::default(),
+            packages: None,
         };
         executor.prepare();
         executor.files = executor.look();
         Ok(executor)
+    }
+
+    /// Lets the kernel, and those that replace it, import packages of the project. An isolated kernel must have been
+    /// started with their [`mount`](Packages::mount).
+    pub fn with_packages(mut self, packages: Option<Packages>) -> Executor {
+        self.packages = packages;
+        self.show_packages();
+        self
+    }
+
+    /// The project's packages, where this kernel can have some.
+    pub fn packages(&self) -> Option<&Packages> {
+        self.packages.as_ref()
+    }
+
+    /// Lets the running kernel see what has been added by now.
+    pub fn show_packages(&self) {
+        if let Some(packages) = &self.packages {
+            runtime::use_packages(self.kernel.client(), &packages.site());
+        }
     }
 
     /// Runs a cell: events to `sink` as they come, then the outcome. An error means that no kernel could run it; a
@@ -184,6 +207,7 @@ impl Executor {
     fn prepare(&self) {
         if self.kernel.language().eq_ignore_ascii_case("python") {
             runtime::install(self.kernel.client());
+            self.show_packages();
         }
     }
 

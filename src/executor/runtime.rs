@@ -3,6 +3,7 @@
 //! It is sent over the protocol, so that no kernel needs it installed, and answers in the reply to a silent
 //! `execute_request` whose code is empty (`user_expressions`): nothing is read out of printed text.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -29,6 +30,10 @@ const MODULES: &[(&str, &str)] = &[
     (
         "heddle_runtime.loader",
         include_str!("../../kernelspec/heddle_runtime/loader.py"),
+    ),
+    (
+        "heddle_runtime.packages",
+        include_str!("../../kernelspec/heddle_runtime/packages.py"),
     ),
     (
         "heddle_runtime.plotting",
@@ -99,6 +104,13 @@ pub fn install(client: &Client) {
         .map(|(name, source)| ((*name).to_owned(), json!(source)))
         .collect();
     let expression = BOOTSTRAP.replace("__SOURCES__", &Value::Object(modules).to_string());
+    drop(client.request(Channel::Shell, request(&expression)));
+}
+
+/// Lets imports find what is in this folder by now. Every request that follows comes after it.
+pub fn use_packages(client: &Client, folder: &Path) {
+    let folder = json!(folder.to_string_lossy());
+    let expression = format!("{CALL}.use_packages({folder})");
     drop(client.request(Channel::Shell, request(&expression)));
 }
 

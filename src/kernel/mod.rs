@@ -7,6 +7,7 @@ mod environment;
 mod folder;
 mod launcher;
 pub mod mode;
+pub mod packages;
 pub mod python;
 #[cfg(target_os = "linux")]
 mod sandboxed;
@@ -146,23 +147,26 @@ impl Choice {
         }
     }
 
+    /// The Python of this machine that runs the kernel. `None` in containers, for other languages, and where another
+    /// program starts it: that would not understand what a Python is asked.
+    fn interpreter(&self) -> Option<PathBuf> {
+        if let Choice::InImage { .. } = self {
+            return None;
+        }
+        let (spec, _) = self.spec().ok()?;
+        let program = PathBuf::from(&spec.argv[0]);
+        let name = program.file_name()?.to_str()?;
+        let python = ["python", "pypy"]
+            .iter()
+            .any(|known| name.starts_with(known));
+        (python && spec.language.eq_ignore_ascii_case("python")).then_some(program)
+    }
+
     /// Files and folders of the host that the kernel's program is made of.
     fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
-        let interpreter = match self {
-            Choice::InImage { .. } => None,
-            Choice::Python(python) => Some(python.executable.clone()),
-            Choice::Installed(installed) => {
-                let spec = installed.spec.as_ref().ok();
-                let exact = self
-                    .spec()
-                    .ok()
-                    .map(|(spec, _)| PathBuf::from(&spec.argv[0]));
-                exact.filter(|_| {
-                    spec.is_some_and(|spec| spec.language.eq_ignore_ascii_case("python"))
-                })
-            }
-        };
-        let mut program = interpreter.map_or_else(Vec::new, |path| python::parts(&path));
+        let mut program = self
+            .interpreter()
+            .map_or_else(Vec::new, |path| python::parts(&path));
         if let Choice::Installed(installed) = self {
             program.push(resource_dir.to_path_buf());
             program.extend(installed.prefix.clone());
@@ -421,7 +425,7 @@ async fn run(
 /// Why there is no connection, in terms of the kernel that was started.
 async fn explained(error: KernelError, process: &dyn Process) -> KernelError {
     match error {
-        KernelError::Transport(TransportError::Connect { .. }) => {
+        KernelError::Transport(TransportError::NobodyListens { .. }) => {
             KernelError::NotReady { unverified: 0 }
         }
         // The end of a connection may be noticed before the end of the process, which explains more.

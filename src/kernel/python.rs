@@ -14,12 +14,17 @@ use super::KernelError;
 /// What the managed environment holds, pinned.
 const REQUIREMENTS: &str = include_str!("../../kernelspec/requirements.txt");
 
-/// Asked of a Python: who it is, and whether it has ipykernel.
+/// Asked of a Python: who it is, and whether it has ipykernel. Code that ran before may have left modules in the working
+/// directory, which `-c` puts on the path: nothing is imported from there, nor from where PYTHONPATH leads.
 const PROBE: &str = "\
-import importlib.util, json, os, sys
+import sys
+sys.path[:] = [p for p in sys.path if p]
+import importlib.util, json, os, platform, sysconfig
+sys.path += [p for p in os.environ.get('PYTHONPATH', '').split(os.pathsep) if p]
 s = importlib.util.find_spec('ipykernel')
+abi, machine = sysconfig.get_config_var('SOABI') or sys.implementation.cache_tag, platform.machine()
 print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'base_prefix': sys.base_prefix, 'version': list(sys.version_info[:2]),
- 'ipykernel': s is not None, 'path': [p for p in sys.path if os.path.isdir(p)]}))";
+ 'tag': abi if machine in abi else f'{abi}-{machine}', 'ipykernel': s is not None, 'path': [p for p in sys.path if os.path.isdir(p)]}))";
 
 /// The oldest Python that the pinned requirements have wheels for.
 const OLDEST: (u32, u32) = (3, 10);
@@ -87,6 +92,13 @@ pub(super) fn parts(executable: &Path) -> Vec<PathBuf> {
     parts
 }
 
+/// What an interpreter's compiled modules are for, such as `cpython-312-x86_64-linux-gnu`; one component of a path.
+pub(super) fn tag(executable: &Path) -> Option<String> {
+    let tag = probe(executable)?.tag;
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (tag.chars().all(plain) && !tag.starts_with('.') && !tag.is_empty()).then_some(tag)
+}
+
 /// Interpreters of the user's, the active environment first.
 fn candidates() -> impl Iterator<Item = PathBuf> {
     let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
@@ -113,6 +125,8 @@ struct Answer {
     #[serde(default)]
     base_prefix: PathBuf,
     version: (u32, u32),
+    /// What its compiled modules are for: implementation, version, platform, machine.
+    tag: String,
     ipykernel: bool,
     /// `sys.path`: what is installed shows in these folders.
     path: Vec<PathBuf>,
@@ -145,7 +159,7 @@ fn probe(candidate: &Path) -> Option<Answer> {
         return Some(remembered.answer);
     }
     let output = Command::new(candidate)
-        .args(["-c", PROBE])
+        .args(["-E", "-c", PROBE])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
@@ -371,6 +385,8 @@ fn base_interpreter() -> Result<PathBuf, KernelError> {
 fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<(), String> {
     let mut child = Command::new(program)
         .args(args)
+        // `-m` looks for modules in the working directory first.
+        .current_dir("/")
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
         .stdin(Stdio::null())

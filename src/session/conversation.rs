@@ -9,10 +9,12 @@ use tokio::task::JoinHandle;
 
 use super::history;
 use super::{Session, SessionError, SessionId};
+use crate::agent::approval::Approver;
 use crate::agent::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
+use crate::kernel::packages::Packages;
 use crate::kernel::{Choice, KernelError, Launcher, Mount, Options};
 use crate::llm::Provider;
 use crate::protocol::Transport;
@@ -51,6 +53,8 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     pub start_timeout: Duration,
     pub grants: crate::kernel::Grants,
+    /// The project's packages; `None` where its kernels can have none.
+    pub packages: Option<Packages>,
     /// What the models are told about the place where the code runs.
     pub environment: String,
 }
@@ -106,6 +110,9 @@ impl Conversation {
             path: workspace.outputs(),
             writable: false,
         });
+        grants
+            .mounts
+            .extend(setup.packages.iter().map(Packages::mount));
         let options = Options {
             launcher: setup.launcher.clone(),
             choice: setup.choice.clone(),
@@ -114,6 +121,11 @@ impl Conversation {
             env: setup.env,
             start_timeout: setup.start_timeout,
             grants,
+        };
+        let packages = setup.packages;
+        let start = async move {
+            let executor = Executor::start(options, places, setup.cell).await?;
+            Ok(executor.with_packages(packages))
         };
         let first = match rebuildable.is_empty() {
             true => kernel_event(KernelState::Fresh, "a new kernel"),
@@ -125,7 +137,7 @@ impl Conversation {
         Conversation {
             news: session.take_notices(),
             bench: Bench {
-                seat: Seat::Starting(tokio::spawn(Executor::start(options, places, setup.cell))),
+                seat: Seat::Starting(tokio::spawn(start)),
                 news: vec![first],
             },
             mode: setup.launcher.mode().to_owned(),
@@ -221,6 +233,7 @@ impl Conversation {
         files: Vec<String>,
         sink: &mut dyn Sink,
         input: &mut dyn Input,
+        approver: &mut dyn Approver,
         interrupts: &mut Interrupts,
     ) -> Result<Status, ConversationError> {
         // Whoever goes on without a rebuild has let the variables go, and the models must know.
@@ -239,6 +252,7 @@ impl Conversation {
             workbench: &mut self.bench,
             sink: &mut both,
             input,
+            approver,
             interrupts,
         };
         let status = self.agent.ask(scene, &notes).await;

@@ -54,10 +54,15 @@ pub(super) async fn open<S: Socket>(
         }
         Err(failed(&"the socket was closed"))
     };
+    let mut handshake = std::pin::pin!(handshake);
     let outcome = tokio::select! {
         biased;
-        outcome = handshake => outcome,
-        reason = gate.closed() => Err(TransportError::Handshake(reason)),
+        outcome = &mut handshake => outcome,
+        // What a peer sent before it went may be a whole handshake, and messages.
+        reason = gate.closed() => match tokio::time::timeout(DRAIN, handshake).await {
+            Ok(Ok(identity)) => Ok(identity),
+            _ => Err(TransportError::Handshake(reason)),
+        },
         () = tokio::time::sleep(limits.handshake) => Err(failed(&"it took too long")),
     };
     // The name has done its work; only a failure to remove it could be reported, and the folder goes anyway.

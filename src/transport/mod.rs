@@ -26,9 +26,12 @@ pub type Frames = Vec<Bytes>;
 /// Why a connection could not be made, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// Nobody listens at the address, or the address cannot be used.
+    /// The address cannot be connected to.
     #[error("cannot connect to {address}: {reason}")]
     Connect { address: String, reason: String },
+    /// Nobody listened at the address before the deadline.
+    #[error("nobody listens on {address}: {reason}")]
+    NobodyListens { address: String, reason: String },
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {reason}")]
     Bind { address: String, reason: String },

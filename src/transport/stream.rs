@@ -30,15 +30,19 @@ pub(super) async fn dial(
             Ok(stream) => return Ok(stream),
             Err(error) => error,
         };
-        let retry = matches!(
+        let nobody_listens = matches!(
             error.kind(),
-            // The last is what a Unix socket says whose queue is full.
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+            // The third is what a Unix socket says whose queue is full.
+            io::ErrorKind::NotFound
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::WouldBlock
+                | io::ErrorKind::TimedOut
         );
-        if !retry || Instant::now() + PROBE > deadline {
-            return Err(TransportError::Connect {
-                address: address.to_string(),
-                reason: error.to_string(),
+        if !nobody_listens || Instant::now() + PROBE > deadline {
+            let (address, reason) = (address.to_string(), error.to_string());
+            return Err(match nobody_listens {
+                true => TransportError::NobodyListens { address, reason },
+                false => TransportError::Connect { address, reason },
             });
         }
         tokio::time::sleep(PROBE).await;

@@ -1,6 +1,8 @@
 //! The `heddle` command as a person meets it: the real binary, a real kernel, and what both leave behind.
 
+mod check;
 mod demo;
+mod doctor;
 mod heddle;
 mod help;
 mod kernels;

@@ -9,6 +9,7 @@ use heddle::transport::{Dealer, Router};
 
 use crate::support::kernels::{cell, connection as connection_of, printed, start};
 use crate::support::process::{alone_with_folder, open_files, within};
+use crate::support::zmtp::shake;
 
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(10)
@@ -25,7 +26,7 @@ async fn leaves_nothing<F: AsyncFnMut()>(mut use_links: F) {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let before = (open_files(), tasks());
     use_links().await;
-    let limit = Duration::from_secs(3);
+    let limit = Duration::from_secs(6);
     within(limit, "the same files and tasks", || {
         (open_files(), tasks()) <= before
     })
@@ -114,4 +115,54 @@ async fn a_client_dropped_with_its_requests_ends_its_tasks() {
     })
     .await;
     kernel.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_arrives_after_the_sender_has_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::Ipc(folder.path().join("s"));
+    let mut router = Router::bind(address.clone()).await.unwrap();
+    for number in 0..50u8 {
+        let mut dealer = Dealer::connect(address.clone(), "me", soon())
+            .await
+            .unwrap();
+        // One in ten takes a while.
+        let size = if number % 10 == 0 { 8 << 20 } else { 10 };
+        let farewell = Bytes::from(vec![number; size]);
+        dealer.sender.send(vec![farewell.clone()]).await.unwrap();
+        drop(dealer);
+        let received = tokio::time::timeout(Duration::from_secs(5), router.recv()).await;
+        assert!(received.unwrap().unwrap()[1] == farewell);
+    }
+}
+
+/// A peer that takes nothing is not waited for when we close.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stalled_peer_does_not_keep_a_link_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let stalled = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        shake(&mut stream, "ROUTER").await;
+        stream
+    });
+    let mut dealer = Dealer::connect(Address::Ipc(path), "me", soon())
+        .await
+        .unwrap();
+    let stalled = stalled.await.unwrap();
+    dealer
+        .sender
+        .send(vec![Bytes::from(vec![1; 10 << 20])])
+        .await
+        .unwrap();
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    drop(dealer);
+    assert!(tasks() > 0);
+    within(Duration::from_secs(6), "its tasks end", || tasks() == 0).await;
+    drop(stalled);
 }

@@ -85,10 +85,16 @@ pub struct Ran {
     pub idle: bool,
 }
 
+/// The next that comes for a request, and soon.
+pub async fn next(exchange: &mut Exchange) -> Option<Popped<Incoming>> {
+    let next = tokio::time::timeout(Duration::from_secs(15), exchange.next()).await;
+    next.expect("something comes within 15 s")
+}
+
 /// Takes everything that comes for a request.
 pub async fn collect(exchange: &mut Exchange) -> Ran {
     let mut ran = Ran::default();
-    while let Some(popped) = exchange.next().await {
+    while let Some(popped) = next(exchange).await {
         take(&mut ran, popped);
     }
     ran
@@ -103,7 +109,7 @@ pub async fn run(client: &Client, code: &str) -> Ran {
 pub async fn printed(exchange: &mut Exchange, text: &str) -> Ran {
     let mut ran = Ran::default();
     while !ran.stdout.contains(text) {
-        take(&mut ran, exchange.next().await.expect("it printed"));
+        take(&mut ran, next(exchange).await.expect("it printed"));
         assert_eq!(ran.died, None);
     }
     ran

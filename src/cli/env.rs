@@ -1,0 +1,133 @@
+//! `heddle env`: packages for the kernels of a project.
+
+use clap::{Args, Subcommand};
+
+use super::Global;
+use super::error::{CliError, Exit};
+use super::output::print;
+use super::setup::{self, Steps};
+use super::table::table;
+use crate::kernel::packages::{Packages, PackagesError, Pin, Requirement};
+
+const ABOUT: &str = "\
+Packages are installed outside of the kernels, from wheels alone, and pinned with their dependencies. Kernels of the
+project import them in every mode, read-only, running ones at once. Without a project they are the user's.";
+
+#[derive(Subcommand)]
+#[command(after_help = ABOUT)]
+pub enum Env {
+    /// Add packages, with what they need
+    Add(Names),
+    /// The packages that were added
+    List {
+        #[command(flatten)]
+        kernel: Kernel,
+    },
+    /// Remove packages, with what only they needed
+    Remove(Names),
+}
+
+#[derive(Args)]
+pub struct Names {
+    /// Names as the package index has them, also with extras and versions: "scipy>=1.11"
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    #[command(flatten)]
+    kernel: Kernel,
+}
+
+#[derive(Args)]
+pub struct Kernel {
+    /// The kernelspec whose Python they are for, see `heddle kernel list`
+    #[arg(long = "kernel", value_name = "NAME")]
+    name: Option<String>,
+}
+
+impl Env {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        match self {
+            Env::Add(Names { names, kernel }) => {
+                let wishes = requirements(&names)?;
+                let packages = kernel.packages(global).await?;
+                let bar = Steps::new();
+                let added = packages.add(&wishes, &mut |step| bar.show(step)).await?;
+                drop(bar);
+                if global.json {
+                    let new: Vec<_> = added.new.iter().map(json).collect();
+                    let listing = serde_json::json!({"added": new, "present": added.present});
+                    print(&format!("{listing}\n"))?;
+                    return Ok(Exit::Done);
+                }
+                for name in &added.present {
+                    eprintln!("{name} is there already.");
+                }
+                print(&added.new.iter().map(line).collect::<String>())?;
+            }
+            Env::Remove(Names { names, kernel }) => {
+                let wishes = requirements(&names)?;
+                let packages = kernel.packages(global).await?;
+                let bar = Steps::new();
+                let gone = packages.remove(&wishes, &mut |step| bar.show(step)).await?;
+                drop(bar);
+                match global.json {
+                    true => {
+                        let gone: Vec<_> = gone.iter().map(json).collect();
+                        print(&format!("{}\n", serde_json::json!({"removed": gone})))?;
+                    }
+                    false => print(&gone.iter().map(line).collect::<String>())?,
+                }
+            }
+            Env::List { kernel } => list(&kernel.packages(global).await?, global.json)?,
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn list(packages: &Packages, as_json: bool) -> Result<(), CliError> {
+    let pins = packages.pins()?;
+    if as_json {
+        let packages: Vec<_> = pins.iter().map(json).collect();
+        return print(&format!("{}\n", serde_json::json!({"packages": packages})));
+    }
+    if pins.is_empty() {
+        return print("No packages were added. To add one: heddle env add NAME\n");
+    }
+    let rows: Vec<[String; 3]> = pins
+        .into_iter()
+        .map(|pin| {
+            let why = if pin.asked {
+                "asked for"
+            } else {
+                "needed by others"
+            };
+            [pin.name, pin.version, why.to_owned()]
+        })
+        .collect();
+    print(&table(["NAME", "VERSION", "WHY"], &rows))
+}
+
+fn requirements(names: &[String]) -> Result<Vec<Requirement>, PackagesError> {
+    names.iter().map(|name| Requirement::parse(name)).collect()
+}
+
+fn line(pin: &Pin) -> String {
+    format!("{} {}\n", pin.name, pin.version)
+}
+
+fn json(pin: &Pin) -> serde_json::Value {
+    serde_json::json!({
+        "name": pin.name, "version": pin.version, "extras": pin.extras, "asked": pin.asked, "sha256": pin.sha256,
+    })
+}
+
+impl Kernel {
+    async fn packages(&self, global: &Global) -> Result<Packages, CliError> {
+        let loaded = setup::load(global, &[("kernel.name", self.name.clone())])?;
+        tokio::task::spawn_blocking(move || {
+            let choice = setup::own_kernel(&loaded.settings)?;
+            Ok(Packages::of(loaded.project_dir.as_deref(), &choice)?)
+        })
+        .await
+        .map_err(|error| CliError::Missing(error.to_string()))?
+    }
+}

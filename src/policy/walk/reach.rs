@@ -1,0 +1,100 @@
+//! What calls reach outside: paths that are written, addresses on the network, packages that are installed.
+
+use ruff_python_ast::{Expr, ExprCall};
+
+use super::mention::carrier;
+use super::{Walk, shortened};
+use crate::policy::binding::Chain;
+use crate::policy::tables::{self, Effect};
+use crate::policy::{RiskKind, paths};
+
+impl Walk<'_> {
+    /// Tells the risks of a call by its arguments.
+    pub(super) fn reach(&mut self, call: &ExprCall, chain: &Chain<'_>, at: usize) {
+        let traced: Vec<Effect> = self
+            .scopes
+            .trace(chain)
+            .iter()
+            .filter_map(|it| {
+                let tail = &it.parts[carrier(&it.parts).unwrap_or(0)..];
+                tables::effect(tail, it.known).or_else(|| tables::effect(&it.parts, it.known))
+            })
+            .collect();
+        let (receiver, name) = match &*call.func {
+            Expr::Attribute(attribute) => (Some(&*attribute.value), attribute.attr.as_str()),
+            Expr::Name(name) => (None, name.id.as_str()),
+            _ => return,
+        };
+        let arguments = &call.arguments;
+        let by_name = || {
+            let named = |name: &str| {
+                ["path", "fname", "file", "buf", "writer", "dst"]
+                    .iter()
+                    .any(|part| name.contains(part))
+            };
+            let keyword = arguments
+                .keywords
+                .iter()
+                .find(|it| it.arg.as_ref().is_some_and(|arg| named(arg)));
+            keyword.map(|it| &it.value)
+        };
+        let argument = |index: usize| arguments.args.get(index).or_else(by_name);
+        let mode = |index: usize| {
+            let mode = arguments
+                .args
+                .get(index)
+                .or_else(|| arguments.find_keyword("mode").map(|it| &it.value));
+            let text = mode.and_then(paths::constant);
+            text.is_some_and(|text| text.contains(['w', 'a', 'x', '+']))
+        };
+        let written: Option<&Expr> = match name {
+            "open" if receiver.is_none() && mode(1) => argument(0),
+            "open" if mode(0) => receiver,
+            "open" if mode(1) => argument(0),
+            name if tables::PATH_WRITERS.contains(&name) && traced.is_empty() => receiver,
+            name => {
+                let position = traced.iter().find_map(|effect| match effect {
+                    Effect::Write(position) => Some(*position),
+                    _ => None,
+                });
+                let method = || receiver.and_then(|_| tables::writing_method(name));
+                position.or_else(method).and_then(argument)
+            }
+        };
+        if let Some(path) = written.and_then(|it| self.scopes.beginning(it))
+            && paths::is_outside(&path)
+        {
+            self.risk(at, RiskKind::WriteOutside, format!("{name}: {path}"));
+        }
+        const READERS: &[&str] = &[
+            "read", "open", "load", "scan", "fetch", "imread", "url", "download", "connect", "get",
+        ];
+        if READERS.iter().any(|part| name.starts_with(part)) {
+            let all = arguments
+                .args
+                .iter()
+                .chain(arguments.keywords.iter().map(|it| &it.value));
+            let address = all
+                .filter_map(|it| self.scopes.beginning(it))
+                .find(|text| paths::is_address(text));
+            if let Some(address) = address {
+                self.risk(at, RiskKind::Network, format!("{name}: {address}"));
+            }
+        }
+        let words = arguments.args.iter().flat_map(|it| match it {
+            Expr::List(list) => list.elts.iter(),
+            it => std::slice::from_ref(it).iter(),
+        });
+        let words: Vec<String> = words.filter_map(paths::constant).collect();
+        let words: Vec<&str> = words
+            .iter()
+            .flat_map(|text| text.split_whitespace())
+            .collect();
+        if traced.contains(&Effect::Shell)
+            && words.contains(&"install")
+            && words.iter().any(|it| it.contains("pip"))
+        {
+            self.risk(at, RiskKind::PackageInstall, shortened(&words.join(" ")));
+        }
+    }
+}
