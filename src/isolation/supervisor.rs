@@ -144,6 +144,9 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
             return 1;
         }
     };
+    if account.is_some() {
+        hide();
+    }
     report(&Report::Started(kernel.as_raw()));
 
     let mut order = [0];
@@ -273,6 +276,16 @@ fn adopt_descendants() {
 
 #[cfg(not(target_os = "linux"))]
 fn adopt_descendants() {}
+
+/// Closes what /proc shows of this process to others of its user, the kernel that it has started among them.
+#[cfg(target_os = "linux")]
+fn hide() {
+    // Fails for no value that it knows.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hide() {}
 
 /// Starts the kernel as the leader of a group of its own, without the lifeline and the report pipe.
 fn start(command: &mut Command, confinement: Confinement) -> std::io::Result<Pid> {
