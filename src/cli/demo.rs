@@ -48,7 +48,7 @@ impl Demo {
         sink.emit(Event::Notice {
             level: Level::Info,
             message: "A demonstration: the model's replies are recorded, and so is the code in them; the kernel that \
-                      runs it is real, and runs it on this machine without isolation."
+                      runs it is real."
                 .into(),
         });
         let cwd = conversation.session().workspace().cwd();
@@ -104,7 +104,7 @@ Your own code:          {heddle} run -c \"1 + 1\"
 With a real model, any endpoint that speaks OpenAI's format:
   export LLM_API_KEY=…  LLM_MODEL=…        (a hosted model; LLM_API_BASE where it is not OpenAI's)
   export LLM_API_TYPE=ollama LLM_MODEL=…   (a model on this machine)
-  {heddle} ask --mode local \"…\" --file data.csv"
+  {heddle} ask \"…\" --file data.csv"
     );
 }
 
