@@ -4,7 +4,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::host::{Host, heddle, with_host};
+use heddle::kernel::container::{Container, image, is_beside_us};
+
+use crate::host::{BASE, Host, heddle, with_host};
 
 const USER: u32 = 12_345;
 const GROUP: u32 = 12_346;
@@ -165,5 +167,26 @@ fn the_mode_that_is_found_is_said_in_a_line() {
             text.contains("Code runs in sandbox mode") && text.contains("another machine"),
             "{text}"
         );
+    });
+}
+
+/// A container of this engine, tried as for an engine in a virtual machine.
+async fn reaches_here(host: &Host) -> Result<(), String> {
+    let engine = host.engine().await;
+    let image = image::find(&engine, BASE).await.unwrap().unwrap();
+    let container = Container::with(engine, image, Some("python3".into()), heddle());
+    container.reaches_here().await
+}
+
+#[test]
+fn an_engine_that_does_not_see_this_machine_is_found_out() {
+    with_host(async |host| {
+        assert!(is_beside_us(&host.socket).await);
+        reaches_here(host).await.unwrap();
+        let mut apart = Host::start_apart();
+        assert!(!is_beside_us(&apart.socket).await);
+        let reason = reaches_here(&apart).await.unwrap_err();
+        assert!(reason.contains("does not see the files"), "{reason}");
+        apart.stop();
     });
 }

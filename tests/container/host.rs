@@ -27,9 +27,28 @@ pub struct Host {
 
 impl Host {
     fn start() -> Host {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("engine");
-        let mut script = Command::new("tests/support/engine.sh")
-            .arg(&folder)
+        let script = Command::new("tests/support/engine.sh");
+        let host = Host::with_script(script, &folder("engine"));
+        host.make_image();
+        host
+    }
+
+    /// An engine with nothing but the base image, which has not the `/dev/shm` of this machine.
+    pub fn start_apart() -> Host {
+        let folder = folder("engine-apart");
+        std::fs::create_dir_all(&folder).unwrap();
+        let base = self::folder("engine").join("base.tar");
+        // Else it is linked already.
+        let _ = std::fs::hard_link(base, folder.join("base.tar"));
+        let mut script = Command::new("unshare");
+        let hidden = "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"";
+        script.args(["--mount", "sh", "-c", hidden]);
+        Host::with_script(script, &folder)
+    }
+
+    fn with_script(mut script: Command, folder: &Path) -> Host {
+        let mut script = script
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -38,12 +57,10 @@ impl Host {
         let output = script.stdout.take().unwrap();
         BufReader::new(output).read_line(&mut line).unwrap();
         let socket = line.strip_prefix("ready ").expect("the engine starts");
-        let host = Host {
+        Host {
             socket: socket.trim().into(),
             script,
-        };
-        host.make_image();
-        host
+        }
     }
 
     /// Makes the kernel's image as a person would, unless it was made for these very sources before.
@@ -125,6 +142,10 @@ impl Host {
         };
         ids.lines().filter(works_here).map(str::to_owned).collect()
     }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 pub fn heddle() -> PathBuf {

@@ -53,8 +53,6 @@ fn the_final_image_has_nothing_of_the_installation() {
         assert!(!said.contains("ca.pem") && !said.contains("PIP_"), "{said}");
         let history = host.docker_says(&["history", "--no-trunc", &image::own_name()]);
         assert!(!history.contains("/build"), "{history}");
-        let stages = host.docker_says(&["images", "-q", "--filter", "label=heddle.stage=packages"]);
-        assert_eq!(stages, "");
     });
 }
 
@@ -151,38 +149,49 @@ fn an_image_that_will_not_do_says_what_makes_one_that_will() {
     });
 }
 
+fn build_with(host: &Host, base: &str, name: &str, requirements: &str) -> std::process::Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), requirements).unwrap();
+    host.heddle(&["image", "build", "--base", base, "--tag", name])
+        .args(["--ca-file", "/etc/ssl/certs/ca-certificates.crt"])
+        .arg("--requirements")
+        .arg(file.path())
+        .output()
+        .unwrap()
+}
+
 #[test]
-fn a_build_that_fails_shows_why() {
+fn a_build_shows_why_it_fails_and_leaves_nothing_but_the_image() {
     with_host(async |host| {
-        let requirements = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(
-            requirements.path(),
-            "no-such-package-of-anybody @ file:///none.whl\n",
-        )
-        .unwrap();
-        let output = host
-            .heddle(&[
-                "image",
-                "build",
-                "--base",
-                BASE,
-                "--tag",
-                "heddle-test-failed",
-            ])
-            .args(["--ca-file", "/etc/ssl/certs/ca-certificates.crt"])
-            .arg("--requirements")
-            .arg(requirements.path())
-            .output()
-            .unwrap();
+        let broken =
+            "FROM heddle-test-base\nRUN rm /usr/bin/python3 && ln -s /bin/false /usr/bin/python3\n";
+        build(host, "heddle-test-broken", broken);
+        let output = build_with(host, "heddle-test-broken", "heddle-test-failed", "");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(1), "{said}");
         let error = said.rsplit("error:").next().unwrap();
-        assert!(error.contains("none.whl"), "{error}");
+        assert!(
+            error.contains("python3 -m venv") && error.contains("non-zero"),
+            "{error}"
+        );
         assert!(
             !host
                 .docker(&["image", "inspect", "heddle-test-failed"])
                 .status
                 .success()
         );
+
+        let output = build_with(host, BASE, "heddle-test-more", "humanize\n");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let stages = host.docker_says(&["images", "-q", "--filter", "label=heddle.stage=packages"]);
+        assert_eq!(stages, "");
+        let code = "import humanize; print(humanize.intcomma(1000))";
+        let (exit, said) = run_in(host, "heddle-test-more", "", code);
+        assert_eq!((exit, said.trim()), (0, "1,000"), "{said}");
+        let removed = host
+            .heddle(&["image", "remove", "heddle-test-more"])
+            .status();
+        assert!(removed.unwrap().success());
     });
 }

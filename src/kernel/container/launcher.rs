@@ -243,6 +243,13 @@ impl Container {
                 "the image {name} is not on this machine any more. Make it: heddle image build"
             ),
             DockerError::DockerResponseServerError { message, .. }
+                if message.contains("bind source path does not exist") =>
+            {
+                "the container engine does not see the files of this machine: it runs on another one, or Heddle itself \
+                 runs in a container. Use --mode sandbox"
+                    .into()
+            }
+            DockerError::DockerResponseServerError { message, .. }
                 if message.contains("/bin/sh") =>
             {
                 format!(

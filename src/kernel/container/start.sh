@@ -14,8 +14,8 @@ if [ -z "$python" ]; then
   for python in python3 python /opt/*/bin/python3 /opt/*/bin/python ''; do
     suits "$python" && break
   done
-elif ! suits "$python"; then
-  echo "$python, which execution_service.image_python names, is not there or has no ipykernel" >&2
+elif ! command -v "$python" >/dev/null; then
+  echo "$python, which execution_service.image_python names, is not in the image $1" >&2
   exit 127
 fi
 if [ -z "$python" ]; then
