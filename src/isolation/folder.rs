@@ -119,9 +119,9 @@ mod tests {
             .arg(&folder)
             .status();
         assert!(made.unwrap().success());
-        fs::set_permissions(folder.join("closed/inner"), PermissionsExt::from_mode(0)).unwrap();
-        fs::set_permissions(folder.join("closed"), PermissionsExt::from_mode(0)).unwrap();
-        fs::set_permissions(&folder, PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions(folder.join("closed/inner"), PermissionsExt::from_mode(0o0)).unwrap();
+        fs::set_permissions(folder.join("closed"), PermissionsExt::from_mode(0o0)).unwrap();
+        fs::set_permissions(&folder, PermissionsExt::from_mode(0o0)).unwrap();
         assert_eq!(size(parent.path(), &[]), u64::MAX);
         remove(&folder).unwrap();
         assert!(!folder.exists());

@@ -48,11 +48,6 @@ pub fn everywhere<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
     in_modes(true, body);
 }
 
-/// As [`everywhere`], in the modes that isolate.
-pub fn in_sandboxes<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
-    in_modes(false, body);
-}
-
 fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(local: bool, body: B) {
     if std::env::var_os(INSIDE).is_none() {
         return as_each_user(&test_name::<B>());
