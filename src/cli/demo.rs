@@ -43,13 +43,15 @@ impl Demo {
         let (_, mut interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = Conversation::begin(setup)?;
+        let mode = conversation.mode().to_owned();
         let mut sink = renderer(global.json, false);
         conversation.announce(&mut *sink);
         sink.emit(Event::Notice {
             level: Level::Info,
-            message: "A demonstration: the model's replies are recorded, and so is the code in them; the kernel that \
-                      runs it is real."
-                .into(),
+            message: format!(
+                "A demonstration: the model's replies are recorded, and so is the code in them. It runs as it is, in a \
+                 real kernel, in {mode} mode."
+            ),
         });
         let cwd = conversation.session().workspace().cwd();
         std::fs::write(cwd.join("sales.csv"), DATA)
