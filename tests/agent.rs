@@ -1015,3 +1015,49 @@ async fn a_chat_at_a_terminal() {
     assert!(!terminal.all().contains(KEY));
     assert_eq!(world.log().matches(r#""event":"done""#).count(), 3);
 }
+
+#[tokio::test]
+async fn a_person_is_asked_before_risky_code_and_the_model_is_told_of_a_no() {
+    let (server, world) = with(vec![
+        Answer::text(&planner(
+            json!({"send_to": "CodeInterpreter", "message": "tidy up"}),
+        )),
+        Answer::text("```python\nimport shutil\nshutil.rmtree('old', ignore_errors=True)\n```"),
+        Answer::text("```python\nkept = 1\nkept\n```"),
+        answer("Nothing was deleted."),
+    ])
+    .await;
+    let mut terminal = Terminal::start(
+        &world,
+        &["ask", "Tidy up", "--mode", "local", "--approve", "risky"],
+    );
+    let question = terminal.until("Allow it?").await;
+    assert!(question.contains("line 2: deletes files"), "{question}");
+    terminal.line("n, keep everything");
+    terminal.until("Nothing was deleted.").await;
+    assert!(terminal.end().await.success());
+    let told = server.requests()[2].last().to_owned();
+    assert!(
+        told.contains("It was not allowed: keep everything"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn without_a_terminal_risky_code_is_refused_and_harmless_code_runs() {
+    let (server, world) = with(vec![
+        Answer::text(&planner(
+            json!({"send_to": "CodeInterpreter", "message": "fetch"}),
+        )),
+        Answer::text("```python\nimport os\nos.system('true')\n```"),
+        Answer::text("```python\n6 * 7\n```"),
+        answer("42"),
+    ])
+    .await;
+    let ended = world
+        .run(&["ask", "Fetch", "--mode", "local", "--approve", "risky"])
+        .await;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    let told = server.requests()[2].last().to_owned();
+    assert!(told.contains("nobody is at a terminal"), "{told}");
+}

@@ -18,6 +18,8 @@ use support::kernels::{cell, collect, command, folder, options, printed, python,
 use support::process::{Ended, again, alone, alone_with_folder, gone, running, runs, within};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Far above what anything here takes, on a busy machine too, and below every limit that would hide a fault.
+const PROMPT: Duration = Duration::from_secs(4);
 
 async fn pid(client: &Client) -> i32 {
     let ran = run(client, "import os; os.getpid()").await;
@@ -70,7 +72,7 @@ async fn a_kernel_starts_over_unix_sockets_and_over_tcp_and_leaves_nothing() {
         let supervisor = parent(pid);
         let asked = Instant::now();
         kernel.shutdown().await;
-        assert!(asked.elapsed() < 2 * SECOND, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
         assert!(!folder.exists() && !runs(pid) && !runs(supervisor));
     }
 }
@@ -81,7 +83,7 @@ async fn a_dropped_kernel_leaves_nothing() {
     let (folder, pid) = (folder(&kernel), pid(kernel.client()).await);
     let supervisor = parent(pid);
     drop(kernel);
-    gone(2 * SECOND, &folder, &[pid, supervisor]).await;
+    gone(PROMPT, &folder, &[pid, supervisor]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +117,7 @@ os.write(2, b'no licence\\n' + b'for this\\n'); sys.exit(3)";
         .await
         .err()
         .unwrap();
-    assert!(begun.elapsed() < 2 * SECOND, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
     assert!(
         matches!(error, KernelError::DiedAtStart { .. }),
         "{error:?}"
@@ -196,7 +198,7 @@ async fn a_kernel_that_never_gets_ready_is_ended_before_the_error_is_told() {
     let asked = Instant::now();
     let error = Kernel::start(options).await.err().unwrap();
     assert!(matches!(error, KernelError::NotReady { .. }), "{error}");
-    assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
     assert!(ended.load(Ordering::Relaxed));
     assert_eq!(running(mark), [0; 0]);
 }
@@ -216,7 +218,7 @@ async fn a_death_in_mid_cell_is_told_at_once_and_a_restart_works_on_the_same_fil
     let killed = Instant::now();
     kill(pid, nix::sys::signal::SIGKILL);
     let ran = collect(&mut exchange).await;
-    assert!(killed.elapsed() < SECOND, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < PROMPT, "{:?}", killed.elapsed());
     assert_eq!(ran.died.unwrap(), "was killed by signal 9 (SIGKILL)");
     assert_eq!(kernel.died().unwrap(), "was killed by signal 9 (SIGKILL)");
     // Who asks a dead kernel is told as well.
@@ -250,7 +252,7 @@ async fn a_daemon_that_a_cell_left_is_gone_after_shutdown() {
     let asked = Instant::now();
     kernel.shutdown().await;
     assert!(!runs(daemon));
-    assert!(asked.elapsed() < 3 * SECOND, "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,14 +266,14 @@ async fn an_interrupt_reaches_a_cell_and_its_child_processes() {
         let mut exchange = kernel.client().request(Channel::Shell, cell(code));
         printed(&mut exchange, "begun").await;
         if code.contains("98732") {
-            within(SECOND, "sleep runs", || !running("98732").is_empty()).await;
+            within(PROMPT, "sleep runs", || !running("98732").is_empty()).await;
         }
         let asked = Instant::now();
         kernel.interrupt();
         let ran = collect(&mut exchange).await;
         assert_eq!(ran.error.unwrap().0, "KeyboardInterrupt", "{code}");
-        assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
-        within(SECOND, "sleep ends", || running("98732").is_empty()).await;
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+        within(PROMPT, "sleep ends", || running("98732").is_empty()).await;
     }
     assert_eq!(run(kernel.client(), "1 + 1").await.value.unwrap(), "2");
     kernel.shutdown().await;
@@ -292,7 +294,7 @@ get_ipython().kernel.control_handlers['shutdown_request'] = ignore";
     kernel.shutdown().await;
     assert!(!runs(pid) && !folder.exists());
     let took = asked.elapsed();
-    assert!(3 * SECOND < took && took < 5 * SECOND, "{took:?}");
+    assert!(3 * SECOND < took && took < 7 * SECOND, "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,11 +307,11 @@ async fn a_killed_supervisor_takes_its_kernel_along_and_the_death_is_told() {
     let killed = Instant::now();
     kill(parent(pid), nix::sys::signal::SIGKILL);
     let ran = collect(&mut exchange).await;
-    assert!(killed.elapsed() < 2 * SECOND, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < PROMPT, "{:?}", killed.elapsed());
     let reason = ran.died.unwrap();
     assert!(reason.contains("supervisor"), "{reason}");
     drop((exchange, kernel));
-    gone(2 * SECOND, &folder, &[pid]).await;
+    gone(PROMPT, &folder, &[pid]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -380,7 +382,7 @@ async fn a_killed_owner_leaves_no_process_and_no_folder() {
     let folder = PathBuf::from(words[3]);
     assert!(folder.exists() && pids.iter().all(|pid| runs(*pid)));
     drop(owner);
-    gone(2 * SECOND, &folder, &pids).await;
+    gone(PROMPT, &folder, &pids).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -402,10 +404,7 @@ async fn twenty_kernels_started_and_dropped_at_once_leave_nothing() {
     let started = futures_util::future::join_all(starts).await;
     assert!(started.iter().filter(|started| **started).count() >= 10);
     let mark = root.to_str().unwrap();
-    within(5 * SECOND, "all processes gone", || {
-        running(mark).is_empty()
-    })
-    .await;
+    within(PROMPT, "all processes gone", || running(mark).is_empty()).await;
     let left: Vec<_> = std::fs::read_dir(&root)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -20,9 +20,9 @@ def start():
 
     Answers ``{"version", "python", "executable"}``, all strings.
     """
-    from . import imports, plotting, tables
+    from . import imports, plotting, shelter, tables
 
-    imports.watch({**plotting.ACTIONS, **tables.ACTIONS})
+    imports.watch({**plotting.ACTIONS, **tables.ACTIONS, **shelter.ACTIONS})
     # IPython's advice for who types `sys.exit()` at its prompt; here it comes from code.
     warnings.filterwarnings("ignore", message="To exit: use")
     return Answer(

@@ -7,6 +7,19 @@ use futures_util::future::BoxFuture;
 pub enum Kind {
     /// Software from the package index becomes part of the project.
     Packages,
+    /// Code is run.
+    Code,
+}
+
+/// When a person is asked before code runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    #[default]
+    Never,
+    /// Before code that runs shell commands, installs, deletes files, uses the network, writes outside its folder, or
+    /// is against the policy.
+    Risky,
+    Always,
 }
 
 /// What a person is asked.
@@ -17,6 +30,8 @@ pub struct Question {
     pub what: String,
     /// What is to be known of it. Text of a model's, or of code's, is foreign text.
     pub details: String,
+    /// What the person may change before it is done.
+    pub editable: Option<String>,
 }
 
 /// What they say.
@@ -25,6 +40,10 @@ pub enum Decision {
     Once,
     /// Yes, and to further questions of this kind, too.
     Session,
+    /// Yes, to this text in place of [`Question::editable`].
+    Edited {
+        text: String,
+    },
     Rejected {
         /// In a person's words; the model is told. Empty where they gave none.
         reason: String,

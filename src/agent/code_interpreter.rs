@@ -1,5 +1,6 @@
 //! The CodeInterpreter: writes Python for one task, runs it, and mends it while it fails.
 
+use super::code_approval::Leave;
 use super::packages::Provided;
 use super::reply::{self, CodeReply};
 use super::stream::{FenceStream, FieldStream};
@@ -52,6 +53,8 @@ impl Agent {
             code,
         });
         let (mut attempt, mut earned) = (0, 0);
+        // The code of the try before.
+        let mut before: Option<String> = None;
         loop {
             attempt += 1;
             let reply = match written.take() {
@@ -66,7 +69,9 @@ impl Agent {
             let failure = match reply {
                 Ok(CodeReply::Text(text)) => return Ok(Step::Report(text)),
                 Ok(CodeReply::Code { thought, code }) => {
-                    match self.try_code(scene, code, thought, attempt).await? {
+                    let last = before.replace(code.clone());
+                    let last = last.as_deref();
+                    match self.try_code(scene, code, thought, attempt, last).await? {
                         Tried::Step(step) => return Ok(step),
                         Tried::Failed(report) => report,
                         Tried::Provided(report) => {
@@ -98,10 +103,18 @@ impl Agent {
         code: String,
         thought: String,
         attempt: u32,
+        before: Option<&str>,
     ) -> Result<Tried, AgentError> {
         if let Some(reasons) = self.refuse(scene, &code, &thought, attempt) {
             return Ok(Tried::Failed(reasons));
         }
+        let code = match self.leave_to_run(scene, code.clone(), before).await? {
+            Leave::Run(code) => code,
+            Leave::Refused(reasons) => {
+                self.not_run(scene, &code, &thought, attempt, "NotAllowed", &reasons);
+                return Ok(Tried::Failed(reasons));
+            }
+        };
         let (code, installed) = match self.provide_asked(scene, &code).await? {
             Provided::Nothing(code) => (code, None),
             Provided::Installed { report, code } => (code, Some(report)),
@@ -180,14 +193,35 @@ impl Agent {
             listed(lines.collect())
         );
         let reasons = clip(&reasons, self.limits.characters);
+        self.not_run(
+            scene,
+            code,
+            thought,
+            attempt,
+            "CodeVerificationError",
+            &reasons,
+        );
+        Some(reasons)
+    }
+
+    /// Tells everybody of code that was not run, and why.
+    fn not_run(
+        &mut self,
+        scene: &mut Scene<'_>,
+        code: &str,
+        thought: &str,
+        attempt: u32,
+        ename: &str,
+        reasons: &str,
+    ) {
         scene.sink.emit(Event::Code {
             code: code.to_owned(),
             thought: thought.to_owned(),
             attempt,
         });
         scene.sink.emit(Event::Error {
-            ename: "CodeVerificationError".into(),
-            evalue: reasons.clone(),
+            ename: ename.to_owned(),
+            evalue: reasons.to_owned(),
             traceback: Vec::new(),
         });
         scene.sink.emit(Event::Executed {
@@ -195,8 +229,7 @@ impl Agent {
             execution_count: None,
             seconds: 0.0,
         });
-        self.interpreter.told(reasons.clone());
-        Some(reasons)
+        self.interpreter.told(reasons.to_owned());
     }
 
     async fn execute(

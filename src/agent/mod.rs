@@ -4,6 +4,7 @@
 //! settles it (the Planner writes that itself), three and more when it plans: the Planner decides in its first reply.
 
 pub mod approval;
+mod code_approval;
 mod code_interpreter;
 mod memory;
 mod packages;
@@ -48,6 +49,8 @@ pub struct Limits {
     pub characters: usize,
     /// What code may do; it is checked before it runs.
     pub policy: Option<Policy>,
+    /// When a person is asked before code runs.
+    pub approve: approval::When,
 }
 
 /// Where code runs. The kernel starts while the first model is still thinking, so it is asked for where it is needed.
@@ -77,6 +80,8 @@ pub struct Agent {
     interpreter: Thread,
     /// Of the last cell of this round.
     execution_count: Option<u64>,
+    /// A person has allowed all further code of the session.
+    code_allowed: bool,
     decided: packages::Decided,
 }
 
@@ -91,6 +96,7 @@ impl Agent {
             planner: Thread::default(),
             interpreter: Thread::default(),
             execution_count: None,
+            code_allowed: false,
             decided: packages::Decided::default(),
         }
     }

@@ -216,13 +216,14 @@ impl Agent {
             details: format!(
                 "{why} Packages that it needs come with it. They become part of this project, for its kernels alone."
             ),
+            editable: None,
         };
         let decision = tokio::select! {
             decision = scene.approver.approve(question) => decision,
             () = scene.interrupts.pressed() => return Err(AgentError::Interrupted),
         };
         Ok(match decision {
-            Decision::Once => Ok(()),
+            Decision::Once | Decision::Edited { .. } => Ok(()),
             Decision::Session => {
                 self.decided.for_session = true;
                 Ok(())

@@ -92,6 +92,7 @@ pub async fn prepare(
         &[
             ("execution_service.kernel_mode", kernel.mode.clone()),
             ("kernel.name", kernel.kernel.clone()),
+            ("code_interpreter.approve", model.approve.clone()),
             ("llm.model", model.model.clone()),
             ("llm.record", model.record.clone()),
             ("llm.replay", model.replay.clone()),

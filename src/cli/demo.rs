@@ -43,13 +43,15 @@ impl Demo {
         let (_, mut interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let mut conversation = Conversation::begin(setup)?;
+        let mode = conversation.mode().to_owned();
         let mut sink = renderer(global.json, false);
         conversation.announce(&mut *sink);
         sink.emit(Event::Notice {
             level: Level::Info,
-            message: "A demonstration: the model's replies are recorded, and so is the code in them; the kernel that \
-                      runs it is real, and runs it on this machine without isolation."
-                .into(),
+            message: format!(
+                "A demonstration: the model's replies are recorded, and so is the code in them. It runs as it is, in a \
+                 real kernel, in {mode} mode."
+            ),
         });
         let cwd = conversation.session().workspace().cwd();
         std::fs::write(cwd.join("sales.csv"), DATA)
@@ -104,7 +106,7 @@ Your own code:          {heddle} run -c \"1 + 1\"
 With a real model, any endpoint that speaks OpenAI's format:
   export LLM_API_KEY=…  LLM_MODEL=…        (a hosted model; LLM_API_BASE where it is not OpenAI's)
   export LLM_API_TYPE=ollama LLM_MODEL=…   (a model on this machine)
-  {heddle} ask --mode local \"…\" --file data.csv"
+  {heddle} ask \"…\" --file data.csv"
     );
 }
 

@@ -121,6 +121,9 @@ pub struct ModelArgs {
     /// The model's name at the endpoint
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
+    /// When you are asked before the model's code runs
+    #[arg(long, value_name = "WHEN", value_parser = ["never", "risky", "always"])]
+    approve: Option<String>,
     /// Write each exchange with the model into a file
     #[arg(long, value_name = "FILE")]
     record: Option<String>,

@@ -9,7 +9,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::approver;
 use super::error::CliError;
 use super::{Global, KernelArgs};
-use crate::config::{self, KernelMode, Loaded, ResponseFormat, Settings};
+use crate::agent::approval::When;
+use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::packages::{Packages, PackagesError};
@@ -399,6 +400,11 @@ pub fn conversation(
             policy: match settings.code_interpreter.code_verification_on {
                 true => Some(policy(settings)?),
                 false => None,
+            },
+            approve: match settings.code_interpreter.approve {
+                Approve::Never => When::Never,
+                Approve::Risky => When::Risky,
+                Approve::Always => When::Always,
             },
         },
         cell: limits(settings),

@@ -334,6 +334,15 @@ pub const KEYS: &[Key] = &[
         Some("false"),
         "whether the model's code is checked before it runs, as `heddle check` does",
     ),
+    Key {
+        flag: Some("--approve"),
+        ..key(
+            "code_interpreter.approve",
+            Kind::Choice(&["never", "risky", "always"]),
+            Some("never"),
+            "when you are asked before the model's code runs",
+        )
+    },
     key(
         "code_interpreter.allowed_modules",
         Kind::List,

@@ -41,8 +41,8 @@ pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind, PROVIDERS, Provider, lookup};
 pub use layers::load;
 pub use settings::{
-    CodeInterpreter, ExecutionService, Kernel, KernelMode, Llm, ResponseFormat, Session, Settings,
-    Transport, Workspace,
+    Approve, CodeInterpreter, ExecutionService, Kernel, KernelMode, Llm, ResponseFormat, Session,
+    Settings, Transport, Workspace,
 };
 
 /// Where to look for settings.

@@ -104,6 +104,14 @@ pub enum Transport {
     Tcp,
 }
 
+/// When a person is asked before code runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Approve {
+    Never,
+    Risky,
+    Always,
+}
+
 #[derive(Clone, Debug)]
 pub struct CodeInterpreter {
     pub max_retry_count: u32,
@@ -111,6 +119,7 @@ pub struct CodeInterpreter {
     pub timeout: Option<Duration>,
     pub output_chars: usize,
     pub code_verification_on: bool,
+    pub approve: Approve,
     /// `None` for the policy's own list; an empty list allows none.
     pub allowed_modules: Option<Vec<String>>,
     pub blocked_modules: Option<Vec<String>>,
@@ -263,6 +272,11 @@ impl Settings {
                 timeout: Some(seconds("code_interpreter.timeout")).filter(|time| !time.is_zero()),
                 output_chars: count("code_interpreter.output_chars") as usize,
                 code_verification_on: values.truth("code_interpreter.code_verification_on"),
+                approve: match text("code_interpreter.approve").as_str() {
+                    "always" => Approve::Always,
+                    "risky" => Approve::Risky,
+                    _ => Approve::Never,
+                },
                 allowed_modules: values.list("code_interpreter.allowed_modules"),
                 blocked_modules: values.list("code_interpreter.blocked_modules"),
                 blocked_functions: values.list("code_interpreter.blocked_functions"),

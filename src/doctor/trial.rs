@@ -71,7 +71,7 @@ async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelEr
     Ok((
         mode,
         match outcome.status {
-            Status::Ok => outcome.values,
+            Status::Ok => outcome.values.trim().to_owned(),
             _ => outcome.report(200),
         },
     ))

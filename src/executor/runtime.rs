@@ -40,6 +40,10 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/plotting.py"),
     ),
     (
+        "heddle_runtime.shelter",
+        include_str!("../../kernelspec/heddle_runtime/shelter.py"),
+    ),
+    (
         "heddle_runtime.short",
         include_str!("../../kernelspec/heddle_runtime/short.py"),
     ),

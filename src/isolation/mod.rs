@@ -1,7 +1,13 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
+mod folder;
+#[cfg(target_os = "linux")]
+mod landlock;
+#[cfg(target_os = "linux")]
+pub mod level;
 #[cfg(target_os = "linux")]
 mod loopback;
+#[cfg(target_os = "linux")]
 mod memory;
 #[cfg(target_os = "linux")]
 mod mounts;
@@ -15,10 +21,13 @@ mod seccomp;
 mod supervised;
 pub mod supervisor;
 
+pub use folder::remove as remove_folder;
+#[cfg(target_os = "linux")]
+pub use landlock::private_folders;
 #[cfg(target_os = "linux")]
 pub(crate) use mounts::bind_mapped;
 #[cfg(target_os = "linux")]
-pub use sandbox::{Sandbox, probe};
+pub use sandbox::Sandbox;
 pub use supervised::{Command, Exit, Signal, Supervised};
 
 /// The home folder inside a sandbox.

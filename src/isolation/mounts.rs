@@ -19,7 +19,7 @@ use super::sandbox::{Identity, STRANGER, Sandbox};
 const HOST: &str = "/host";
 
 /// System folders, as they are on the host: folders are bound, links are made again.
-const SYSTEM: &[&str] = &[
+pub(super) const SYSTEM: &[&str] = &[
     "/usr",
     "/bin",
     "/sbin",
@@ -30,7 +30,7 @@ const SYSTEM: &[&str] = &[
     "/nix/store",
 ];
 /// What programs read below /etc. No password file, no keys, no host names.
-const ETC: &[&str] = &[
+pub(super) const ETC: &[&str] = &[
     "alternatives",
     "fonts",
     "ld.so.cache",
@@ -45,7 +45,7 @@ const ETC: &[&str] = &[
 ];
 /// With the network, also how names are looked up.
 const ETC_NETWORK: &[&str] = &["resolv.conf", "hosts", "services", "protocols"];
-const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+pub(super) const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
 
 /// Builds the root and moves this process into it. The host's is unmounted.
 ///
@@ -71,22 +71,21 @@ pub(super) fn private_root(
         .map_err(|error| format!("the system cannot be bound: {error}"))?;
     root.private()
         .map_err(|error| format!("no private file systems: {error}"))?;
-    let run_folder = (!run_folder.as_os_str().is_empty()).then_some(run_folder);
+    // The outer first: what is read-only stays so within a folder that can be written, such as the program's own
+    // environment in the workspace.
     let read = sandbox.read.iter().map(|path| (path.as_path(), false));
-    let write = sandbox.write.iter().map(PathBuf::as_path).chain(run_folder);
-    let mut all: Vec<(&Path, bool)> = read.chain(write.map(|path| (path, true))).collect();
-    // What is inside another one comes after it, or would be covered by it.
-    all.sort_by_key(|(path, _)| path.components().count());
-    for (path, writable) in all {
+    let write = sandbox.write.iter().map(|path| (path.as_path(), true));
+    let mut paths: Vec<_> = read.chain(write).collect();
+    paths.sort();
+    for (path, writable) in paths {
         match writable {
-            false => root
-                .bind(path, true)
-                .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?,
-            true => root
-                .hand_over(path, Some(path) == run_folder)
-                .map_err(|error| format!("{} cannot be made writable: {error}", path.display()))?,
+            true => root.hand_over(path),
+            false => root.bind(path, true),
         }
+        .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
     }
+    root.give(run_folder)
+        .map_err(|error| format!("{} cannot be given: {error}", run_folder.display()))?;
     root.seal()
         .map_err(|error| format!("the root cannot be sealed: {error}"))
 }
@@ -228,26 +227,27 @@ impl Root<'_> {
     }
 
     /// Binds a folder so that the kernel's user owns what its owner owns.
-    fn hand_over(&self, path: &Path, ours: bool) -> io::Result<()> {
-        match self.identity {
-            Identity::Same => self.bind(path, false),
-            // A folder that Heddle itself made for this kernel is simply given away.
-            Identity::Stranger if ours => {
-                let source = host(path);
-                for entry in fs::read_dir(&source)? {
-                    chown(&entry?.path(), Some(self.owner.0), Some(self.owner.1))?;
-                }
-                chown(&source, Some(self.owner.0), Some(self.owner.1))?;
-                self.bind(path, false)
-            }
-            Identity::Stranger => {
-                let source = host(path);
-                place_for(&source, path)?;
-                let meta = fs::metadata(&source)?;
-                bind_mapped(&source, path, (meta.uid(), meta.gid()), self.owner)?;
-                restrict(path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
-            }
+    fn hand_over(&self, path: &Path) -> io::Result<()> {
+        if self.identity == Identity::Same {
+            return self.bind(path, false);
         }
+        let source = host(path);
+        place_for(&source, path)?;
+        let meta = fs::metadata(&source)?;
+        bind_mapped(&source, path, (meta.uid(), meta.gid()), self.owner)?;
+        restrict(path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+    }
+
+    /// Binds a folder that Heddle itself made for this kernel, and gives it away with what is in it.
+    fn give(&self, path: &Path) -> io::Result<()> {
+        if self.identity == Identity::Stranger {
+            let source = host(path);
+            for entry in fs::read_dir(&source)? {
+                chown(&entry?.path(), Some(self.owner.0), Some(self.owner.1))?;
+            }
+            chown(&source, Some(self.owner.0), Some(self.owner.1))?;
+        }
+        self.bind(path, false)
     }
 
     /// Lets go of the host and makes the root itself unchangeable.

@@ -35,7 +35,8 @@ pub(super) fn give_up(identity: Identity) -> io::Result<()> {
     }
 }
 
-/// Sets the limits that the kernel of the machine keeps by itself.
+/// Sets the limits that the kernel of the machine keeps by itself, and offers this process first where the machine
+/// runs out of memory.
 pub(super) fn limit(processes: u64) -> io::Result<()> {
     for (resource, value) in [(libc::RLIMIT_NPROC, processes), (libc::RLIMIT_CORE, 0)] {
         let limit = libc::rlimit {
@@ -45,7 +46,14 @@ pub(super) fn limit(processes: u64) -> io::Result<()> {
         // SAFETY: the limit outlives the call.
         check(unsafe { libc::setrlimit(resource, &limit) })?;
     }
-    Ok(())
+    // SAFETY: the name is a C string, the text outlives its call, and the descriptor is ours.
+    unsafe {
+        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        check(file)?;
+        let written = libc::write(file, c"1000".as_ptr().cast(), 4);
+        libc::close(file);
+        check(written as i32)
+    }
 }
 
 fn check(result: i32) -> io::Result<()> {

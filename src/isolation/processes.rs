@@ -37,6 +37,27 @@ pub(super) fn descendants() -> Vec<nix::unistd::Pid> {
         .collect()
 }
 
+/// Threads of all processes of this process's user, which is what a limit of processes counts.
+#[cfg(target_os = "linux")]
+pub(super) fn tasks_of_user() -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let user = nix::unistd::Uid::effective().as_raw();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter(|entry| {
+            entry
+                .file_name()
+                .as_encoded_bytes()
+                .iter()
+                .all(u8::is_ascii_digit)
+        })
+        .filter_map(|entry| std::fs::metadata(entry.path().join("task")).ok())
+        .filter(|meta| meta.uid() == user)
+        // A folder's links are its own two names and one for each folder in it.
+        .map(|meta| meta.nlink().saturating_sub(2))
+        .sum()
+}
+
 /// The parent's pid in a line of `/proc/PID/stat`. The command in parentheses may hold spaces and parentheses.
 #[cfg(target_os = "linux")]
 fn parent_in_stat(stat: &str) -> Option<i32> {
@@ -58,6 +79,17 @@ mod tests {
     fn reads_the_parent_past_an_odd_command_name() {
         assert_eq!(parent_in_stat("12 (a) (b c) S 7 12 12 0"), Some(7));
         assert_eq!(parent_in_stat(""), None);
+    }
+
+    #[test]
+    fn counts_the_threads_of_the_user() {
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || stopped.recv());
+        let counted = tasks_of_user();
+        drop(stop);
+        let _ = thread.join().unwrap();
+        // This process has at least the two.
+        assert!(counted >= 2, "{counted}");
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! What is not mounted is not there: the host's files, sockets and processes are out of reach because they have no
 //! name inside. [`enter`] turns the supervisor into process 1 of the new namespaces, so that its end, however it
-//! comes, ends everything in them.
+//! comes, ends everything in them. At the lower level there are no namespaces, and Landlock and the filter of system
+//! calls do it alone.
 
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -12,7 +14,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Uid, fork};
 use serde::{Deserialize, Serialize};
 
-use super::{loopback, mounts};
+use super::level::Level;
+use super::{landlock, loopback, mounts};
 
 /// The user inside, where Heddle itself runs as root: no account of the host should have this number.
 pub const STRANGER: u32 = 65_533;
@@ -20,6 +23,7 @@ pub const STRANGER: u32 = 65_533;
 /// What a sandboxed kernel sees and may use. Passed to the supervisor as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sandbox {
+    pub level: Level,
     /// Files and folders of the host that are visible, and cannot be changed.
     pub read: Vec<PathBuf>,
     /// Folders of the host that can be written to: the workspace.
@@ -51,14 +55,45 @@ impl Identity {
     }
 }
 
-/// Moves the calling process into the sandbox. Returns in process 1 of the new namespaces; the calling process itself
-/// stays outside, waits, and ends as process 1 ended.
+/// Makes the sandbox around the calling process, which the kernel will be started from.
 ///
-/// Must be called while there is one thread.
+/// At the upper level it returns in process 1 of the new namespaces; the calling process itself stays outside, waits,
+/// and ends as process 1 ended. Must be called while there is one thread.
 ///
 /// # Errors
 /// Which step the machine refuses.
-pub(super) fn enter(sandbox: &Sandbox, run_folder: &std::path::Path) -> Result<(), String> {
+pub(super) fn enter(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
+    match sandbox.level {
+        Level::Namespaces => enter_namespaces(sandbox, run_folder),
+        Level::Landlock(_) => prepare_lower(sandbox, run_folder),
+    }
+}
+
+/// The lower level, as an ordinary user only. Another user than root could not reach most workspaces and Pythons of
+/// root's, which lie below closed folders; and root without any capability still owns, and may open to all, every file
+/// of the machine.
+fn prepare_lower(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
+    if Uid::effective().is_root() {
+        return Err(
+            "Landlock does not keep root from changing the modes of the machine's files. Start Heddle as an ordinary \
+             user, or allow namespaces (in a container: --cap-add SYS_ADMIN)"
+                .into(),
+        );
+    }
+    if sandbox.network {
+        return Err(
+            "the network cannot be given without the Unix sockets of other programs. \
+             execution_service.network = false, or allow namespaces"
+                .into(),
+        );
+    }
+    landlock::private_folders(run_folder)
+        .iter()
+        .try_for_each(|folder| std::fs::DirBuilder::new().mode(0o700).create(folder))
+        .map_err(|error| format!("no folder for temporary files: {error}"))
+}
+
+fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
     let identity = Identity::here();
     let cwd = std::env::current_dir().map_err(|error| format!("no working directory: {error}"))?;
     let (uid, gid) = (Uid::effective(), Gid::effective());
@@ -104,47 +139,4 @@ fn map_user(uid: Uid, gid: Gid) -> std::io::Result<()> {
     std::fs::write("/proc/self/setgroups", "deny")?;
     std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
     std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
-}
-
-/// Whether this machine can make a sandbox: makes one, with `supervisor`, for a moment.
-///
-/// # Errors
-/// Which step it refuses.
-pub fn probe(supervisor: &std::path::Path) -> Result<(), String> {
-    use super::supervisor::{Report, SUBCOMMAND};
-    use std::process::{Command, Stdio};
-
-    let empty = Sandbox {
-        read: Vec::new(),
-        write: Vec::new(),
-        network: false,
-        memory: 1 << 20,
-        processes: 64,
-    };
-    let failed = |error: std::io::Error| format!("the supervisor cannot be started: {error}");
-    let sandbox = serde_json::to_string(&empty).map_err(|error| error.to_string())?;
-    let mut child = Command::new(supervisor)
-        .args([SUBCOMMAND, "", &sandbox, "/bin/true"])
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
-    // Kept to the end: it is the lifeline.
-    let lifeline = child.stdin.take();
-    let mut said = String::new();
-    if let Some(mut reports) = child.stdout.take() {
-        use std::io::Read;
-        // What was not said is found missing below.
-        let _ = reports.read_to_string(&mut said);
-    }
-    drop(lifeline);
-    let _ = child.wait();
-    let mut reports = said.lines().filter_map(Report::from_line);
-    match reports.find(|report| !matches!(report, Report::Started(_))) {
-        Some(Report::Exited(0)) => Ok(()),
-        Some(Report::Failed(reason)) => Err(reason),
-        other => Err(format!("a trial ended unexpectedly: {other:?}")),
-    }
 }

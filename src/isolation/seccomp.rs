@@ -4,6 +4,8 @@
 
 use nix::libc;
 
+use super::level::Level;
+
 /// Everything that is refused with EPERM.
 #[rustfmt::skip]
 const DENIED: &[libc::c_long] = &[
@@ -21,11 +23,53 @@ const DENIED: &[libc::c_long] = &[
     libc::SYS_userfaultfd, libc::SYS_perf_event_open, libc::SYS_fanotify_init,
     // Keys, and memory that no limit of ours counts.
     libc::SYS_keyctl, libc::SYS_add_key, libc::SYS_request_key, libc::SYS_memfd_create, libc::SYS_memfd_secret,
+    libc::SYS_shmget, libc::SYS_msgget, libc::SYS_semget, libc::SYS_mq_open,
     // The machine.
     libc::SYS_reboot, libc::SYS_kexec_load, libc::SYS_kexec_file_load, libc::SYS_init_module, libc::SYS_finit_module,
     libc::SYS_delete_module, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct, libc::SYS_syslog, libc::SYS_quotactl,
     libc::SYS_settimeofday, libc::SYS_clock_settime, libc::SYS_adjtimex, libc::SYS_clock_adjtime,
     libc::SYS_sethostname, libc::SYS_setdomainname, libc::SYS_vhangup, libc::SYS_lookup_dcookie,
+];
+
+/// The same number on every architecture; not in every version of the C library.
+const FCHMODAT2: libc::c_long = 452;
+
+/// Calls with their argument that is the mode of a file.
+#[rustfmt::skip]
+const WITH_MODE: &[(libc::c_long, u32)] = &[
+    (libc::SYS_fchmod, 1), (libc::SYS_fchmodat, 2), (FCHMODAT2, 2), (libc::SYS_openat, 3), (libc::SYS_mknodat, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_chmod, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_open, 2),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_creat, 1),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mknod, 1),
+];
+/// Modes that lend the owner's or the group's rights. Nothing in the sandbox gains from them, but outside, where the
+/// file is the user's, everybody who can reach it would.
+const LENDING: u32 = libc::S_ISUID | libc::S_ISGID;
+
+/// Calls with their argument that names a process or thread to signal, or its group to join.
+#[rustfmt::skip]
+const SIGNALS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_kill, 0), (libc::SYS_tkill, 0), (libc::SYS_tgkill, 0), (libc::SYS_tgkill, 1), (libc::SYS_setpgid, 1),
+    (libc::SYS_rt_sigqueueinfo, 0), (libc::SYS_rt_tgsigqueueinfo, 0), (libc::SYS_pidfd_open, 0),
+];
+/// Commands by which a descriptor signals a process of the caller's choice: of `fcntl`, and of `ioctl`.
+const OWNERS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_fcntl, libc::F_SETOWN as u32),
+    (libc::SYS_fcntl, 15),     // F_SETOWN_EX
+    (libc::SYS_ioctl, 0x8901), // FIOSETOWN
+    (libc::SYS_ioctl, 0x8902), // SIOCSPGRP
+];
+/// Calls that change any process of the user's, with their argument that names it; 0 is the caller. Those of the
+/// scheduler are left, since a thread calls them on itself by its number.
+const OTHERS: &[(libc::c_long, u32)] = &[
+    (libc::SYS_prlimit64, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
 ];
 
 /// Flags of `clone` that make namespaces.
@@ -56,7 +100,8 @@ const fn argument(n: u32) -> u32 {
 pub(super) struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    pub(super) fn new() -> Filter {
+    /// At the lower level with what else is outside then: other programs' sockets, and `supervisor`.
+    pub(super) fn new(level: Level, supervisor: u32) -> Filter {
         let mut filter = Filter(Vec::new());
         filter.load(ARCH);
         filter.unless_equal(ARCHITECTURE, libc::SECCOMP_RET_KILL_PROCESS);
@@ -65,8 +110,9 @@ impl Filter {
         for number in DENIED {
             filter.when_equal(*number as u32, errno(libc::EPERM));
         }
-        // Its flags are behind a pointer; the C library then uses clone, whose flags can be seen.
+        // Their flags and modes are behind a pointer; the C library then uses those where they can be seen.
         filter.when_equal(libc::SYS_clone3 as u32, errno(libc::ENOSYS));
+        filter.when_equal(libc::SYS_openat2 as u32, errno(libc::ENOSYS));
         filter.when_argument_has(libc::SYS_clone, 0, NAMESPACES);
         // Typing into the terminal that Heddle was started from.
         filter.when_argument_is(libc::SYS_ioctl, 1, libc::TIOCSTI as u32);
@@ -74,8 +120,48 @@ impl Filter {
         for family in [libc::AF_ALG, libc::AF_VSOCK, libc::AF_PACKET, libc::AF_KEY] {
             filter.when_argument_is(libc::SYS_socket, 0, family as u32);
         }
+        for (call, n) in WITH_MODE {
+            filter.when_argument_has(*call, *n, LENDING);
+        }
+        if let Level::Landlock(_) = level {
+            filter.keep_inside(supervisor);
+        }
         filter.give(libc::SECCOMP_RET_ALLOW);
         filter
+    }
+
+    /// What namespaces would keep inside. Unix sockets that are streams are left, since a kernel listens on them; a
+    /// connection is what would reach another program.
+    fn keep_inside(&mut self, supervisor: u32) {
+        self.when_equal(libc::SYS_connect as u32, errno(libc::EPERM));
+        // This error is the one after which ZeroMQ goes on without a list of the machine's networks.
+        let unsupported = errno(libc::EOPNOTSUPP);
+        self.unless_argument_is(
+            libc::SYS_socket,
+            0,
+            u32::MAX,
+            libc::AF_UNIX as u32,
+            unsupported,
+        );
+        for call in [libc::SYS_socket, libc::SYS_socketpair] {
+            // Flags share the argument with the type.
+            self.unless_argument_is(call, 1, 0xf, libc::SOCK_STREAM as u32, unsupported);
+        }
+        // The supervisor's end would leave other processes of the kernel to themselves. Everybody, and the groups
+        // that the supervisor is in, include it.
+        let everybody = -1_i32 as u32;
+        for (call, n) in SIGNALS {
+            self.when_argument_is(*call, *n, supervisor);
+        }
+        for (call, command) in OWNERS {
+            self.when_argument_is(*call, 1, *command);
+        }
+        for (call, n) in OTHERS {
+            self.unless_argument_is(*call, *n, u32::MAX, 0, errno(libc::EPERM));
+        }
+        for target in [everybody, supervisor.wrapping_neg()] {
+            self.when_argument_is(libc::SYS_kill, 0, target);
+        }
     }
 
     /// Installs the filter in this process, for good. Allocates nothing.
@@ -142,6 +228,27 @@ impl Filter {
     fn when_argument_is(&mut self, call: libc::c_long, n: u32, value: u32) {
         self.argument_of(call, n);
         self.when_equal(value, errno(libc::EPERM));
+        self.load(NUMBER);
+    }
+
+    /// A verdict on a call whose argument, as far as `mask` goes, is anything else.
+    fn unless_argument_is(
+        &mut self,
+        call: libc::c_long,
+        n: u32,
+        mask: u32,
+        value: u32,
+        verdict: u32,
+    ) {
+        self.push(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            4,
+            call as u32,
+        );
+        self.load(argument(n));
+        self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask);
+        self.unless_equal(value, verdict);
         self.load(NUMBER);
     }
 

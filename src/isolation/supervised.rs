@@ -68,6 +68,8 @@ pub enum Exit {
     Signal(i32),
     /// Its processes took more than this many bytes together, so it was ended.
     OutOfMemory(u64),
+    /// It filled the folder of its sockets, which lies in the machine's memory, so it was ended.
+    FolderFull,
     /// It never ran, for this reason.
     NotStarted(String),
     /// It was ended, and the text says why.
@@ -91,6 +93,9 @@ impl fmt::Display for Exit {
                 limit >> 20
             ),
             Exit::Because(reason) => f.write_str(reason),
+            Exit::FolderFull => f.write_str(
+                "was ended: it filled the folder of its connection, where nothing but sockets belongs",
+            ),
             Exit::NotStarted(reason) => write!(f, "could not be started: {reason}"),
             Exit::Lost => {
                 f.write_str("was lost together with its supervisor, which somebody killed")
@@ -206,6 +211,7 @@ async fn follow(reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
             Some(Report::Exited(code)) => first(&exit, Exit::Code(code)),
             Some(Report::Signaled(signal)) => first(&exit, Exit::Signal(signal)),
             Some(Report::OutOfMemory(limit)) => first(&exit, Exit::OutOfMemory(limit)),
+            Some(Report::FolderFull) => first(&exit, Exit::FolderFull),
             Some(Report::Failed(reason)) => first(&exit, Exit::NotStarted(reason)),
             Some(Report::Started(_)) | None => continue,
         };

@@ -20,7 +20,8 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::memory::exceeds;
+#[cfg(target_os = "linux")]
+use super::memory::Account;
 use super::processes::descendants;
 
 /// The hidden subcommand that makes the binary a supervisor.
@@ -29,7 +30,7 @@ pub const SUBCOMMAND: &str = "supervise";
 /// How long descendants may take to end once they were killed; only a process stuck in the kernel takes longer.
 const LAST_GASP: Duration = Duration::from_secs(5);
 
-/// How often the memory of a sandbox is looked at.
+/// How often it is looked at what a sandbox takes.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What the supervisor says on its standard output.
@@ -45,6 +46,8 @@ pub enum Report {
     Signaled(i32),
     /// The kernel is ended because its processes took more than this many bytes.
     OutOfMemory(u64),
+    /// The kernel is ended because it filled the folder of its sockets.
+    FolderFull,
 }
 
 impl Report {
@@ -56,6 +59,7 @@ impl Report {
             Report::Exited(code) => format!("exited {code}"),
             Report::Signaled(signal) => format!("signaled {signal}"),
             Report::OutOfMemory(limit) => format!("memory {limit}"),
+            Report::FolderFull => "folder full".to_owned(),
         }
     }
 
@@ -68,6 +72,7 @@ impl Report {
             "exited" => Report::Exited(rest.parse().ok()?),
             "signaled" => Report::Signaled(rest.parse().ok()?),
             "memory" => Report::OutOfMemory(rest.parse().ok()?),
+            "folder" => Report::FolderFull,
             _ => return None,
         })
     }
@@ -127,7 +132,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         ));
         return 1;
     };
-    let memory = confinement.memory();
+    let account = confinement.account(folder);
     let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
@@ -139,14 +144,17 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
             return 1;
         }
     };
+    if account.is_some() {
+        hide();
+    }
     report(&Report::Started(kernel.as_raw()));
 
     let mut order = [0];
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
-            _ = look.tick(), if memory.is_some() => if let Some(limit) = memory.filter(|limit| exceeds(*limit)) {
-                report(&Report::OutOfMemory(limit));
+            _ = look.tick(), if account.is_some() => if let Some(excess) = account.as_ref().and_then(Account::excess) {
+                report(&excess);
                 break;
             },
             _ = child.recv() => if reap(kernel).kernel_ended { break },
@@ -167,11 +175,26 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
     0
 }
 
+/// Elsewhere nothing is confined, and nothing counted.
+#[cfg(not(target_os = "linux"))]
+struct Account;
+
+#[cfg(not(target_os = "linux"))]
+impl Account {
+    fn excess(&self) -> Option<Report> {
+        None
+    }
+}
+
 /// What the kernel's process is confined by.
 #[derive(Default)]
 struct Confinement {
     #[cfg(target_os = "linux")]
-    sandbox: Option<(super::Sandbox, super::seccomp::Filter)>,
+    sandbox: Option<(
+        super::Sandbox,
+        super::landlock::Rules,
+        super::seccomp::Filter,
+    )>,
 }
 
 impl Confinement {
@@ -185,8 +208,11 @@ impl Confinement {
             serde_json::from_str(sandbox).map_err(|error| format!("no sandbox: {error}"))?;
         super::sandbox::enter(&sandbox, folder)
             .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
+        let filter = super::seccomp::Filter::new(sandbox.level, std::process::id());
+        let rules = super::landlock::Rules::new(&sandbox, folder)
+            .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
         Ok(Confinement {
-            sandbox: Some((sandbox, super::seccomp::Filter::new())),
+            sandbox: Some((sandbox, rules, filter)),
         })
     }
 
@@ -198,22 +224,39 @@ impl Confinement {
         }
     }
 
-    /// Bytes that all of it may take together.
-    fn memory(&self) -> Option<u64> {
+    /// What all of it may take together.
+    fn account(&self, folder: &Path) -> Option<Account> {
         #[cfg(target_os = "linux")]
-        return self.sandbox.as_ref().map(|(sandbox, _)| sandbox.memory);
+        return self
+            .sandbox
+            .as_ref()
+            .map(|(sandbox, ..)| Account::new(sandbox, folder));
         #[cfg(not(target_os = "linux"))]
         None
     }
 
+    /// Processes and threads that the machine's own limit is to allow: outside a user namespace it counts all of the
+    /// user's.
+    #[cfg(target_os = "linux")]
+    fn processes(&self) -> u64 {
+        match &self.sandbox {
+            Some((sandbox, ..)) if sandbox.level < super::level::Level::Namespaces => sandbox
+                .processes
+                .saturating_add(super::processes::tasks_of_user()),
+            Some((sandbox, ..)) => sandbox.processes,
+            None => u64::MAX,
+        }
+    }
+
     /// Gives up in the kernel's process what it must not have. Called between fork and exec.
     #[cfg(target_os = "linux")]
-    fn complete(&self) -> std::io::Result<()> {
-        let Some((sandbox, filter)) = &self.sandbox else {
+    fn complete(&self, processes: u64) -> std::io::Result<()> {
+        let Some((_, rules, filter)) = &self.sandbox else {
             return Ok(());
         };
-        super::privileges::limit(sandbox.processes)?;
+        super::privileges::limit(processes)?;
         super::privileges::give_up(super::sandbox::Identity::here())?;
+        rules.enforce()?;
         filter.install()
     }
 }
@@ -234,6 +277,16 @@ fn adopt_descendants() {
 #[cfg(not(target_os = "linux"))]
 fn adopt_descendants() {}
 
+/// Closes what /proc shows of this process to others of its user, the kernel that it has started among them.
+#[cfg(target_os = "linux")]
+fn hide() {
+    // Fails for no value that it knows.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn hide() {}
+
 /// Starts the kernel as the leader of a group of its own, without the lifeline and the report pipe.
 fn start(command: &mut Command, confinement: Confinement) -> std::io::Result<Pid> {
     use std::os::fd::AsFd;
@@ -246,10 +299,11 @@ fn start(command: &mut Command, confinement: Confinement) -> std::io::Result<Pid
     #[cfg(target_os = "linux")]
     {
         let supervisor = nix::unistd::getpid();
+        let processes = confinement.processes();
         // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
         unsafe {
             command.pre_exec(move || {
-                confinement.complete()?;
+                confinement.complete(processes)?;
                 // After the change of user, which would undo it.
                 // The last resort, should a cell kill its supervisor.
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -324,8 +378,8 @@ fn report(report: &Report) {
 
 fn remove(folder: &Path) {
     if !folder.as_os_str().is_empty() {
-        // A folder that is gone already is what was wanted.
-        let _ = std::fs::remove_dir_all(folder);
+        // What cannot be removed now is found by the doctor.
+        let _ = super::folder::remove(folder);
     }
 }
 
@@ -341,6 +395,7 @@ mod tests {
             Report::Exited(3),
             Report::Signaled(9),
             Report::OutOfMemory(1 << 30),
+            Report::FolderFull,
         ] {
             assert_eq!(Report::from_line(&report.to_line()), Some(report));
         }

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 use uuid::Uuid;
 
 use super::KernelError;
+use crate::isolation::remove_folder;
 use crate::protocol::{ConnectionInfo, Transport};
 
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
@@ -51,9 +52,7 @@ impl RunFolder {
 
     /// Writes the connection file anew, for a start or a restart, and clears the sockets of the kernel before.
     pub(super) fn write(&self) -> std::io::Result<()> {
-        if self.path.exists() {
-            std::fs::remove_dir_all(&self.path)?;
-        }
+        remove_folder(&self.path)?;
         std::fs::DirBuilder::new().mode(0o700).create(&self.path)?;
         write_private(&self.connection_file(), &self.connection)?;
         match self.inside == self.path {
@@ -91,7 +90,7 @@ impl RunFolder {
 impl Drop for RunFolder {
     fn drop(&mut self) {
         // The supervisor has removed it already, unless none was started.
-        let _ = std::fs::remove_dir_all(&self.path);
+        let _ = remove_folder(&self.path);
     }
 }
 

@@ -147,14 +147,19 @@ impl Choice {
         }
     }
 
-    /// The Python of this machine that runs the kernel; `None` for kernels of other languages and in containers.
+    /// The Python of this machine that runs the kernel. `None` in containers, for other languages, and where another
+    /// program starts it: that would not understand what a Python is asked.
     fn interpreter(&self) -> Option<PathBuf> {
         if let Choice::InImage { .. } = self {
             return None;
         }
         let (spec, _) = self.spec().ok()?;
-        let python = spec.language.eq_ignore_ascii_case("python");
-        python.then(|| PathBuf::from(&spec.argv[0]))
+        let program = PathBuf::from(&spec.argv[0]);
+        let name = program.file_name()?.to_str()?;
+        let python = ["python", "pypy"]
+            .iter()
+            .any(|known| name.starts_with(known));
+        (python && spec.language.eq_ignore_ascii_case("python")).then_some(program)
     }
 
     /// Files and folders of the host that the kernel's program is made of.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::container::{Container, Engine, EngineProblem, Surroundings, engine, image};
+use super::container::{
+    Container, Engine, EngineProblem, Surroundings, engine, image, is_beside_us,
+};
 use super::{KernelError, Launcher, Local};
 use crate::config::Settings;
 
@@ -94,25 +96,25 @@ async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Cho
             remedy: "leave out --kernel and kernel.name".into(),
         });
     }
-    let engine = engine::find(&Surroundings::of_process(), patience).await?;
-    if engine.in_virtual_machine() {
-        return Err(Missing {
-            reason: format!(
-                "the container engine at {} runs in a virtual machine, and the Unix sockets of a kernel do not cross \
-                 its border",
-                engine.socket.display()
-            ),
-            remedy: "install an engine that runs on this system itself: sudo apt install docker.io"
-                .into(),
-        });
-    }
+    let surroundings = Surroundings::of_process();
+    let engine = engine::find(&surroundings, patience).await?;
+    let apart = engine.in_virtual_machine()
+        || surroundings.in_container && !is_beside_us(&engine.socket).await;
     let image = find_image(&engine, wanted).await?;
     let because = format!("{} {} answers", engine.kind.name(), engine.version);
     let failed = |error: KernelError| Missing {
         reason: error.to_string(),
         remedy: "start the installed heddle".into(),
     };
+    let socket = engine.socket.display().to_string();
     let launcher = Container::new(engine, image, wanted.python.clone()).map_err(failed)?;
+    if apart && let Err(reason) = launcher.reaches_here().await {
+        return Err(Missing {
+            reason: format!("the container engine at {socket} cannot be used from here: {reason}"),
+            remedy: "sudo apt install docker.io    (an engine that runs on this very system)"
+                .into(),
+        });
+    }
     Ok(Chosen {
         launcher: Arc::new(launcher),
         because,

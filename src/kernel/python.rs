@@ -14,9 +14,13 @@ use super::KernelError;
 /// What the managed environment holds, pinned.
 const REQUIREMENTS: &str = include_str!("../../kernelspec/requirements.txt");
 
-/// Asked of a Python: who it is, and whether it has ipykernel.
+/// Asked of a Python: who it is, and whether it has ipykernel. Code that ran before may have left modules in the working
+/// directory, which `-c` puts on the path: nothing is imported from there, nor from where PYTHONPATH leads.
 const PROBE: &str = "\
-import importlib.util, json, os, platform, sys, sysconfig
+import sys
+sys.path[:] = [p for p in sys.path if p]
+import importlib.util, json, os, platform, sysconfig
+sys.path += [p for p in os.environ.get('PYTHONPATH', '').split(os.pathsep) if p]
 s = importlib.util.find_spec('ipykernel')
 abi, machine = sysconfig.get_config_var('SOABI') or sys.implementation.cache_tag, platform.machine()
 print(json.dumps({'executable': sys.executable, 'prefix': sys.prefix, 'base_prefix': sys.base_prefix, 'version': list(sys.version_info[:2]),
@@ -155,7 +159,7 @@ fn probe(candidate: &Path) -> Option<Answer> {
         return Some(remembered.answer);
     }
     let output = Command::new(candidate)
-        .args(["-c", PROBE])
+        .args(["-E", "-c", PROBE])
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
@@ -381,6 +385,8 @@ fn base_interpreter() -> Result<PathBuf, KernelError> {
 fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<(), String> {
     let mut child = Command::new(program)
         .args(args)
+        // `-m` looks for modules in the working directory first.
+        .current_dir("/")
         .env_remove("PYTHONPATH")
         .env_remove("PYTHONHOME")
         .stdin(Stdio::null())

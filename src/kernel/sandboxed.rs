@@ -1,16 +1,17 @@
 //! The sandbox mode: kernels in namespaces of their own, without Docker.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
 use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
-use crate::isolation::{Command, HOME, Sandbox, Supervised};
+use crate::isolation::level::{self, Found, Level};
+use crate::isolation::{Command, HOME, Sandbox, Supervised, private_folders};
 
 /// Variables that describe the user outside.
 const INSIDE: &[(&str, &str)] = &[
-    ("HOME", HOME),
     ("USER", "heddle"),
     ("LOGNAME", "heddle"),
     ("SHELL", "/bin/sh"),
@@ -21,27 +22,47 @@ const OUTSIDE: &[&str] = &["TMPDIR", "IPYTHONDIR", "MPLCONFIGDIR", "XDG_CACHE_HO
 /// Runs kernels in a sandbox.
 pub struct Sandboxed {
     /// The heddle binary, executed again as the supervisor.
-    pub supervisor: PathBuf,
+    supervisor: PathBuf,
+    found: Found,
 }
 
 impl Sandboxed {
-    /// With this very program as the supervisor, which must be the heddle binary.
+    /// With this very program as the supervisor, which must be the heddle binary, and the strongest level that this
+    /// machine has.
     ///
     /// # Errors
     /// Why this machine has no sandbox.
     pub fn new() -> Result<Sandboxed, String> {
         let supervisor = std::env::current_exe()
             .map_err(|error| format!("the heddle binary is not found: {error}"))?;
-        Sandboxed::with(supervisor)
+        Sandboxed::with(supervisor, Level::cap())
     }
 
-    /// With another heddle binary as the supervisor.
+    /// With another heddle binary as the supervisor, and no stronger level than `cap`.
     ///
     /// # Errors
     /// Why this machine has no sandbox.
-    pub fn with(supervisor: PathBuf) -> Result<Sandboxed, String> {
-        crate::isolation::probe(&supervisor)?;
-        Ok(Sandboxed { supervisor })
+    pub fn with(supervisor: PathBuf, cap: Level) -> Result<Sandboxed, String> {
+        let found = level::probe(&supervisor, cap)?;
+        Ok(Sandboxed { supervisor, found })
+    }
+
+    pub fn level(&self) -> Level {
+        self.found.level
+    }
+
+    /// Where this is not the upper level: which it is, why, what it leaves open, and what would allow more.
+    pub fn shortcoming(&self) -> Option<String> {
+        let (open, refused) = (
+            self.found.level.leaves_open()?,
+            self.found.refused.as_ref()?,
+        );
+        let remedy = level::namespaces_remedy()
+            .map_or(String::new(), |remedy| format!(" To allow more: {remedy}"));
+        Some(format!(
+            "The sandbox is at {}, because {refused}: {open}.{remedy}",
+            self.found.level.name()
+        ))
     }
 
     fn sandbox(&self, launch: &Launch) -> Sandbox {
@@ -63,6 +84,7 @@ impl Sandboxed {
         read.dedup_by(|inner, outer| inner.starts_with(outer));
         read.retain(|path| path.exists() && !is_system(path));
         Sandbox {
+            level: self.found.level,
             read,
             write: std::iter::once(launch.cwd.clone())
                 .chain(granted(true))
@@ -100,9 +122,20 @@ impl Launcher for Sandboxed {
             .and_then(|sandbox| {
                 let mut env = launch.env;
                 env.retain(|(name, _)| !OUTSIDE.iter().any(|outside| name == outside));
-                for (name, value) in INSIDE {
+                let mut set = |name: &str, value: &OsStr| {
                     env.retain(|(given, _)| given != name);
                     env.push((name.into(), value.into()));
+                };
+                for (name, value) in INSIDE {
+                    set(name, value.as_ref());
+                }
+                match self.found.level {
+                    Level::Namespaces => set("HOME", HOME.as_ref()),
+                    Level::Landlock(_) => {
+                        let [temporary, home] = private_folders(&launch.folder);
+                        set("HOME", home.as_os_str());
+                        set("TMPDIR", temporary.as_os_str());
+                    }
                 }
                 Supervised::spawn(Command {
                     supervisor: self.supervisor.clone(),

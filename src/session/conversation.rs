@@ -148,6 +148,11 @@ impl Conversation {
         }
     }
 
+    /// The launcher's, as in `--mode`.
+    pub fn mode(&self) -> &str {
+        &self.mode
+    }
+
     pub fn session(&self) -> &Session {
         &self.session
     }

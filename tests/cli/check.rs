@@ -42,7 +42,7 @@ fn a_notebook_is_checked_cell_by_cell_and_json_tells_the_same() {
         cell("markdown", "import os"), cell("code", "x = 1"), cell("code", "x = 1\nimport os"),
         cell("code", "%%bash\nls"),
     ]});
-    heddle.write("n.ipynb", &notebook.to_string());
+    heddle.write("n.ipynb", notebook.to_string());
     let ran = heddle.run(["check", "n.ipynb"]).assert_code(1);
     assert!(
         ran.out.starts_with("n.ipynb:cell 3:2:8: The module `os`"),
@@ -131,7 +131,7 @@ fn what_cannot_be_checked_is_wrong_use() {
     heddle.write("broken.ipynb", "{");
     std::fs::write(heddle.path("binary.py"), b"x = '\xff'").unwrap();
     let other = json!({"nbformat": 4, "nbformat_minor": 4, "metadata": {"language_info": {"name": "R"}}, "cells": []});
-    heddle.write("r.ipynb", &other.to_string());
+    heddle.write("r.ipynb", other.to_string());
     for file in ["missing.py", ".", "broken.ipynb", "binary.py", "r.ipynb"] {
         let ran = heddle.run(["check", file]).assert_code(2);
         assert!(ran.err.contains(file) || file == ".", "{ran:?}");

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod doctor;
 mod heddle;
 mod help;
 mod kernels;

@@ -12,10 +12,12 @@ fn with_fake_python(heddle: &Heddle, version: &str, venv: &str, pip: &str) {
     let script = format!(
         r#"#!/bin/sh
 case "$1 $2" in
-"-c "*) echo '{{"executable": "{path}", "prefix": "/nosuch", "version": {version}, "ipykernel": false, "path": []}}' ;;
 "-m venv") {venv} ;;
 "-m pip") {pip} ;;
-*) echo "this is no kernel" >&2; exit 9 ;;
+"-m "*) echo "this is no kernel" >&2; exit 9 ;;
+# Whatever it is asked about itself.
+*) echo '{{"executable": "{path}", "prefix": "/nosuch", "base_prefix": "/nosuch", "version": {version},
+    "tag": "fake", "ipykernel": false, "path": []}}' ;;
 esac
 "#,
         path = heddle.path("bin/python3").display()

@@ -1,5 +1,5 @@
 # The attack list. Each probe returns what shows that it got through, or raises, or returns nothing.
-import array, ctypes, errno, fcntl, glob, json, mmap, os, platform, signal, socket, stat, struct, subprocess, sys
+import array, ctypes, errno, fcntl, glob, json, mmap, os, platform, signal, socket, stat, struct, subprocess, sys, time
 
 HOST = json.loads(__HOST__)
 CANARY, HOME = HOST["canary"], HOST["home"]
@@ -140,7 +140,7 @@ probe("open the supervisor's program")(lambda: read(process(os.getppid(), "exe")
 probe("see the supervisor's root")(lambda: os.listdir(process(os.getppid(), "root")))
 probe("read the first process's environment")(lambda: read("/proc/1/environ"))
 probe("see the first process's root")(lambda: os.listdir("/proc/1/root"))
-probe("stop the supervisor")(lambda: (os.kill(os.getppid(), signal.SIGSTOP), os.kill(os.getppid(), signal.SIGCONT), "stopped")[2] if frozen() else None)
+probe("stop the supervisor")(lambda: frozen())
 probe("steal the supervisor's descriptor")(lambda: syscall(438, os.pidfd_open(os.getppid()), 0, 0))
 
 
@@ -150,9 +150,13 @@ def frozen():
         os.kill(os.getppid(), signal.SIGSTOP)
     except OSError:
         return False
-    state = open(process(os.getppid(), "stat")).read().rsplit(")", 1)[1].split()[0]
+    state = lambda: open(process(os.getppid(), "stat")).read().rsplit(")", 1)[1].split()[0]
+    for _ in range(50):
+        if stopped := state() == "T":
+            break
+        time.sleep(0.02)
     os.kill(os.getppid(), signal.SIGCONT)
-    return state == "T"
+    return stopped
 
 
 def setuid_helper():
@@ -174,7 +178,6 @@ def connect(family, address, kind=socket.SOCK_STREAM):
 def send(family, address):
     with socket.socket(family, socket.SOCK_DGRAM) as client:
         client.sendto(b"!", address)
-        return "sent"
 
 
 def fast_open():

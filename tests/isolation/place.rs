@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use heddle::event::Event;
 use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
+use heddle::isolation::level::Level;
 use heddle::kernel::python::Python;
 use heddle::kernel::{Choice, Grants, KernelError, Launcher, Local, Options, Sandboxed};
 use heddle::protocol::Transport;
@@ -27,22 +28,27 @@ const SHARED: &str = "/var/tmp";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     Local,
-    Namespaces,
+    Sandbox(Level),
 }
 
-pub const SANDBOXES: &[Mode] = &[Mode::Namespaces];
+/// The levels that the user of this process can have. Landlock's as on the newest Linux, and as on older ones.
+pub fn levels() -> &'static [Level] {
+    match is_root() {
+        true => &[Level::Namespaces],
+        false => &[
+            Level::Namespaces,
+            Level::Landlock(u32::MAX),
+            Level::Landlock(3),
+        ],
+    }
+}
 
-/// Runs the body in every mode, first as root, where these tests run as root, and then as an ordinary user.
+/// Runs the body in every mode and level, first as root, where these tests run as root, and then as an ordinary user.
 pub fn everywhere<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
-    in_modes(&[&[Mode::Local], SANDBOXES].concat(), body);
+    in_modes(true, body);
 }
 
-/// As [`everywhere`], in the modes that isolate.
-pub fn in_sandboxes<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
-    in_modes(SANDBOXES, body);
-}
-
-fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(modes: &[Mode], body: B) {
+fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(local: bool, body: B) {
     if std::env::var_os(INSIDE).is_none() {
         return as_each_user(&test_name::<B>());
     }
@@ -51,9 +57,10 @@ fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(modes: &[Mode], body: B) 
         .enable_all()
         .build()
         .unwrap();
-    for mode in modes {
+    let sandboxes = levels().iter().copied().map(Mode::Sandbox);
+    for mode in local.then_some(Mode::Local).into_iter().chain(sandboxes) {
         eprintln!("-- {mode:?}");
-        runtime.block_on(body(Place::new(*mode)));
+        runtime.block_on(body(Place::new(mode)));
     }
 }
 
@@ -224,6 +231,7 @@ impl Place {
                 network: false,
                 memory: 2 << 30,
                 processes: 128,
+                ..Grants::default()
             },
         }
     }
@@ -232,7 +240,7 @@ impl Place {
         let supervisor = heddle();
         match self.mode {
             Mode::Local => Arc::new(Local { supervisor }),
-            Mode::Namespaces => Arc::new(Sandboxed::with(supervisor).unwrap()),
+            Mode::Sandbox(level) => Arc::new(Sandboxed::with(supervisor, level).unwrap()),
         }
     }
 

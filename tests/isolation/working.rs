@@ -20,7 +20,7 @@ fn values_streams_and_plots() {
             (outcome.stdout.as_str(), outcome.stderr.as_str()),
             ("out\n", "err\n")
         );
-        assert_eq!(outcome.values, "42");
+        assert_eq!(outcome.values.trim(), "42");
         let outcome = kernel
             .run("import matplotlib.pyplot as plt; plt.plot([1, 2]); plt.show()")
             .await;
@@ -105,6 +105,8 @@ with concurrent.futures.ProcessPoolExecutor(3) as pool: print(list(pool.map(abs,
 queue = multiprocessing.Queue()
 process = multiprocessing.Process(target=queue.put, args=('queued',))
 process.start(); print(queue.get(timeout=60)); process.join()
+event = multiprocessing.Event(); event.set(); print(event.wait(60))
+!echo a command
 print(subprocess.run(['sh', '-c', 'echo from a shell | cat'], capture_output=True, text=True).stdout)
 with tempfile.NamedTemporaryFile('w+') as file: print(file.write('temporary'))";
         let printed = kernel.printed(code).await;
@@ -117,6 +119,8 @@ with tempfile.NamedTemporaryFile('w+') as file: print(file.write('temporary'))";
             "[0, 1, 4, 9, 16]",
             "[1, 2]",
             "queued",
+            "True",
+            "a command",
             "from a shell",
             "9",
         ];

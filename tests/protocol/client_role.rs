@@ -161,13 +161,13 @@ async fn a_second_client_connects_while_the_first_ones_cell_runs() {
     let first = kernel.client();
     let mut running = first.request(
         Channel::Shell,
-        cell("print('begun', flush=True)\nimport time; time.sleep(1.5); x = 7"),
+        cell("print('begun', flush=True)\nimport time; time.sleep(4); x = 7"),
     );
     printed(&mut running, "begun").await;
     let begun = Instant::now();
     let second = Client::connect(&connection(&kernel), soon()).await.unwrap();
     assert!(
-        begun.elapsed() < Duration::from_secs(1),
+        begun.elapsed() < Duration::from_secs(3),
         "{:?}",
         begun.elapsed()
     );
@@ -231,7 +231,7 @@ async fn with_the_wrong_key_everything_is_dropped_and_the_error_says_so() {
         .await
         .err()
         .unwrap();
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert!(asked.elapsed() < Duration::from_secs(4));
     let KernelError::NotReady { unverified } = error else {
         panic!("{error}")
     };
@@ -255,7 +255,7 @@ async fn the_heartbeat_is_echoed_while_a_cell_runs_and_not_after_the_death() {
     );
     printed(&mut running, "begun").await;
     for _ in 0..10 {
-        assert!(heartbeat.beat(Duration::from_secs(1)).await.unwrap());
+        assert!(heartbeat.beat(Duration::from_secs(5)).await.unwrap());
     }
     kernel.kill();
     assert!(collect(&mut running).await.died.is_some());

@@ -20,6 +20,8 @@ fn within(limit: Duration) -> tokio::time::Instant {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Far above what anything here takes, on a busy machine too, and below every limit that would hide a fault.
+const PROMPT: Duration = Duration::from_secs(4);
 
 /// A peer that greets, shakes hands as `socket_type`, waits for a message and then sends `bytes`; gives the connection
 /// back.
@@ -40,7 +42,7 @@ fn peer(
 
 /// A connection on which a message was sent.
 async fn asked(address: Address) -> Dealer {
-    let mut shell = Dealer::connect(address, "me", within(SECOND))
+    let mut shell = Dealer::connect(address, "me", within(PROMPT))
         .await
         .unwrap();
     shell
@@ -66,14 +68,14 @@ async fn a_kernel_that_announces_terabytes_is_cut_off() {
         let address = Address::Ipc(path);
         let received = match socket_type {
             "PUB" => {
-                let iopub = Subscriber::connect(address, within(SECOND)).await;
+                let iopub = Subscriber::connect(address, within(PROMPT)).await;
                 iopub.unwrap().recv().await
             }
             _ => asked(address).await.receiver.recv().await,
         };
         let message = received.unwrap_err().to_string();
         assert!(message.contains("5497558138880"), "{message}");
-        assert!(closes(&mut peer.await.unwrap(), 2 * SECOND).await);
+        assert!(closes(&mut peer.await.unwrap(), PROMPT).await);
     }
     assert!(resident() < before + (200 << 20));
 }
@@ -87,7 +89,7 @@ async fn a_kernel_that_leaves_in_mid_message_is_told_of() {
     let peer = peer(&path, "ROUTER", bytes);
     let mut shell = asked(Address::Ipc(path)).await;
     drop(peer.await.unwrap());
-    let received = tokio::time::timeout(2 * SECOND, shell.receiver.recv()).await;
+    let received = tokio::time::timeout(PROMPT, shell.receiver.recv()).await;
     assert!(
         matches!(received, Ok(Err(TransportError::Closed(_)))),
         "{received:?}"
@@ -113,8 +115,8 @@ async fn a_peer_that_never_shakes_hands_is_given_up_at_the_deadline() {
         let connected = Dealer::connect(Address::Ipc(path), "me", within(SECOND / 2)).await;
         let error = connected.err().unwrap();
         assert!(matches!(error, TransportError::Handshake(_)), "{error}");
-        assert!(asked.elapsed() < 2 * SECOND, "{:?}", asked.elapsed());
-        assert!(closes(&mut silent.await.unwrap(), 2 * SECOND).await);
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
+        assert!(closes(&mut silent.await.unwrap(), PROMPT).await);
     }
 }
 
@@ -133,12 +135,12 @@ async fn bytes_that_are_no_zmtp_are_an_error_at_once() {
             stream
         });
         let asked = Instant::now();
-        let connected = Dealer::connect(Address::Ipc(path), "me", within(4 * SECOND)).await;
+        let connected = Dealer::connect(Address::Ipc(path), "me", within(10 * SECOND)).await;
         assert!(matches!(
             connected.err(),
             Some(TransportError::Handshake(_))
         ));
-        assert!(asked.elapsed() < SECOND, "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < PROMPT, "{:?}", asked.elapsed());
         drop(server.await.unwrap());
     }
 }
@@ -154,10 +156,10 @@ async fn a_link_to_a_socket_is_refused_and_so_is_a_file() {
     std::fs::write(&file, "").unwrap();
     for path in [link, file, folder.path().to_owned()] {
         let asked = Instant::now();
-        let connected = Dealer::connect(Address::Ipc(path), "me", within(4 * SECOND)).await;
+        let connected = Dealer::connect(Address::Ipc(path), "me", within(10 * SECOND)).await;
         let message = connected.err().unwrap().to_string();
         assert!(message.contains("it is not a socket"), "{message}");
-        assert!(asked.elapsed() < SECOND);
+        assert!(asked.elapsed() < PROMPT);
     }
     let touched = tokio::time::timeout(SECOND / 5, target.accept()).await;
     assert!(touched.is_err(), "nobody spoke to the host's socket");
@@ -177,7 +179,7 @@ async fn a_socket_that_appears_late_is_waited_for() {
     let connecting = tokio::spawn(Dealer::connect(
         Address::Ipc(path.clone()),
         "me",
-        within(5 * SECOND),
+        within(10 * SECOND),
     ));
     tokio::time::sleep(SECOND / 5).await;
     let peer = peer(&path, "ROUTER", frame(0, b"here"));
@@ -206,7 +208,7 @@ async fn a_waiting_request_is_told_of_a_kernel_that_went_away() {
     kernel.kill();
     let killed = Instant::now();
     assert!(collect(&mut exchange).await.died.is_some());
-    assert!(killed.elapsed() < 2 * SECOND, "{:?}", killed.elapsed());
+    assert!(killed.elapsed() < PROMPT, "{:?}", killed.elapsed());
     let late = client
         .ask(Channel::Shell, KernelInfoRequest {}.into())
         .await;

@@ -173,6 +173,7 @@ impl Container {
         // A directory that Heddle cannot write to itself need not be writable inside.
         let writable = nix::unistd::access(&launch.cwd, AccessFlags::W_OK).is_ok();
         let mut command = vec!["/bin/sh".into(), "-c".into(), START.into(), "heddle".into()];
+        command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
         command.extend(launch.argv.iter().skip(1).cloned());
@@ -241,6 +242,13 @@ impl Container {
             } if message.contains("image") => format!(
                 "the image {name} is not on this machine any more. Make it: heddle image build"
             ),
+            DockerError::DockerResponseServerError { message, .. }
+                if message.contains("bind source path does not exist") =>
+            {
+                "the container engine does not see the files of this machine: it runs on another one, or Heddle itself \
+                 runs in a container. Use --mode sandbox"
+                    .into()
+            }
             DockerError::DockerResponseServerError { message, .. }
                 if message.contains("/bin/sh") =>
             {

@@ -8,6 +8,7 @@ mod launcher;
 mod owner;
 mod places;
 mod problem;
+mod reach;
 mod running;
 
 pub use engine::{Engine, Kind};
@@ -15,3 +16,4 @@ pub use launcher::Container;
 pub use owner::{leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
 pub use problem::EngineProblem;
+pub use reach::is_beside_us;

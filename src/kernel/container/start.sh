@@ -1,7 +1,7 @@
 # The first program of a kernel's container, below an init: finds a Python that has ipykernel and becomes it.
-# $1: a Python, or nothing for the first that will do. $2: "writable" where the working directory must be. Then the
-# arguments of the Python.
-if [ "$2" = writable ] && ! [ -w . ]; then
+# $1: the image's name. $2: a Python, or nothing for the first that will do. $3: "writable" where the working directory
+# must be. Then the arguments of the Python.
+if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
 fi
@@ -9,17 +9,18 @@ suits() {
   command -v "$1" >/dev/null &&
     "$1" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("ipykernel") is None)' 2>/dev/null
 }
-python=$1
+python=$2
 if [ -z "$python" ]; then
   for python in python3 python /opt/*/bin/python3 /opt/*/bin/python ''; do
     suits "$python" && break
   done
-elif ! suits "$python"; then
-  echo "$python, which execution_service.image_python names, is not there or has no ipykernel" >&2
+elif ! command -v "$python" >/dev/null; then
+  echo "$python, which execution_service.image_python names, is not in the image $1" >&2
   exit 127
 fi
 if [ -z "$python" ]; then
-  echo "no Python with ipykernel is in this image (looked at python3, python, /opt/*/bin)" >&2
+  echo "no Python with ipykernel is in the image $1 (looked at python3, python, /opt/*/bin)." >&2
+  echo "To make an image from it that has one: heddle image build --base $1 --tag NAME" >&2
   exit 127
 fi
 [ -d /opt/heddle/home ] && cp -R /opt/heddle/home/. "$HOME" 2>/dev/null
@@ -27,5 +28,5 @@ fi
 exec 3<&0 0</dev/null
 ( ( cat <&3 >/dev/null 2>&1; kill -KILL -1 ) & )
 exec 3<&-
-shift 2
+shift 3
 exec "$python" "$@"

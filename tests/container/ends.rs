@@ -1,0 +1,247 @@
+//! How kernels in containers end, and what is left: a clear reason, a session that goes on, and nothing else.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use heddle::kernel::container::image;
+
+use crate::host::{Host, eventually, with_host, with_host_alone};
+
+#[test]
+fn a_death_is_named_and_survived() {
+    with_host(async |host| {
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        for (code, reason) in [
+            ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
+            ("import os; os._exit(7)", "exited with code 7"),
+        ] {
+            let died = kernel.run(code).await.died.unwrap();
+            assert!(died.contains(reason), "{died}");
+            assert_eq!(kernel.printed("print('anew')").await, "anew");
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn out_of_memory_is_named_as_such() {
+    with_host(async |host| {
+        let mut place = host.place(&image::own_name()).await;
+        place.grants.memory = 256 << 20;
+        let mut kernel = place.start().await;
+        for code in [
+            "x = bytearray(400 << 20)",
+            "f = open('/tmp/x', 'wb')\nfor _ in range(400): f.write(bytes(1 << 20))",
+        ] {
+            // What fills a file system first is told that instead, which is as good.
+            let outcome = kernel.run(code).await;
+            match outcome.died {
+                Some(died) => assert!(died.contains("ran out of memory"), "{died}"),
+                None => assert!(outcome.raised.unwrap().evalue.contains("No space left")),
+            }
+            assert_eq!(kernel.printed("print('anew')").await, "anew");
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn a_container_removed_from_outside_is_named_and_replaced() {
+    with_host(async |host| {
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        let outcome = kernel
+            .meanwhile(
+                "print('running', flush=True)\nimport time; time.sleep(60)",
+                |_| {
+                    for id in host.containers_of(place.workspace.path()) {
+                        host.docker(&["rm", "-f", &id]);
+                    }
+                },
+            )
+            .await;
+        let died = outcome.died.unwrap();
+        assert!(
+            died.contains("stopped or removed through the engine"),
+            "{died}"
+        );
+        assert_eq!(kernel.printed("print('anew')").await, "anew");
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn an_engine_that_stops_in_mid_cell_is_named() {
+    with_host_alone(async |mut host| {
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        let host = std::sync::Mutex::new(&mut host);
+        let outcome = kernel
+            .meanwhile(
+                "print('running', flush=True)\nimport time; time.sleep(60)",
+                |_| host.lock().unwrap().stop(),
+            )
+            .await;
+        let died = outcome.died.unwrap();
+        assert!(
+            died.contains("together with the container engine"),
+            "{died}"
+        );
+        let error = place.try_start().await.err().unwrap().to_string();
+        assert!(error.contains("container engine"), "{error}");
+        kernel.end().await;
+    });
+}
+
+/// A heddle command whose kernel is in the middle of a cell, in a session of its own.
+struct Session {
+    heddle: Child,
+    workspace: tempfile::TempDir,
+    keeper: i32,
+    folder: PathBuf,
+}
+
+impl Session {
+    fn start(host: &Host, code: &str) -> Session {
+        let workspace = tempfile::tempdir().unwrap();
+        let code = format!("{code}\nprint('running', flush=True)\nimport time; time.sleep(600)");
+        let mut heddle = host
+            .heddle(&["run", "--mode", "container", "-c", &code])
+            .current_dir(workspace.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(heddle.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "running\n");
+        let (keeper, duties) = keeper_of(heddle.id());
+        let duties: serde_json::Value = serde_json::from_str(&duties).unwrap();
+        Session {
+            heddle,
+            workspace,
+            keeper,
+            folder: duties["folder"].as_str().unwrap().into(),
+        }
+    }
+
+    fn kill(&mut self) {
+        self.heddle.kill().unwrap();
+        self.heddle.wait().unwrap();
+    }
+
+    fn has_container(&self, host: &Host) -> bool {
+        !host.containers_of(self.workspace.path()).is_empty()
+    }
+
+    fn has_mount(&self) -> bool {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let workspace = self.workspace.path().to_string_lossy().into_owned();
+        mounts
+            .lines()
+            .any(|line| line.contains("heddle-lent") && line.contains(&workspace))
+    }
+}
+
+/// The keeper below a process, and its argument.
+fn keeper_of(parent: u32) -> (i32, String) {
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let read =
+            |name: &str| std::fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let command = read("cmdline");
+        let parts: Vec<&str> = command.split('\0').collect();
+        let is_child = read("status").contains(&format!("PPid:\t{parent}\n"));
+        if is_child && parts.get(1) == Some(&"keep-container") {
+            let pid = entry.file_name().to_string_lossy().parse().unwrap();
+            return (pid, parts[2].to_owned());
+        }
+    }
+    panic!("heddle has a keeper");
+}
+
+#[test]
+fn nothing_is_left_of_a_heddle_that_was_killed() {
+    with_host(async |host| {
+        // Also where code has cut the container's own lifeline.
+        let cut = "
+import os
+for pid in [int(name) for name in os.listdir('/proc') if name.isdigit()]:
+    if pid not in (1, os.getpid()) and b'cat' in open(f'/proc/{pid}/cmdline', 'rb').read(): os.kill(pid, 19)";
+        for code in ["", cut] {
+            let mut session = Session::start(host, code);
+            assert!(session.has_container(host) && session.has_mount() && session.folder.exists());
+            session.kill();
+            let gone =
+                || !session.has_container(host) && !session.has_mount() && !session.folder.exists();
+            let took = eventually(Duration::from_secs(3), gone);
+            eprintln!("gone after {took:?}");
+        }
+    });
+}
+
+#[test]
+fn no_container_outlives_a_heddle_and_its_keeper() {
+    with_host(async |host| {
+        let mut session = Session::start(host, "");
+        let living = Session::start(host, "");
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(session.keeper),
+            nix::sys::signal::Signal::SIGKILL,
+        )
+        .unwrap();
+        session.kill();
+        eventually(Duration::from_secs(5), || !session.has_container(host));
+        assert!(living.has_container(host));
+        let mut living = living;
+        living.kill();
+        eventually(Duration::from_secs(3), || !living.has_container(host));
+        // What only the keeper could take away.
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let path = session.workspace.path().to_string_lossy().into_owned();
+        for line in mounts.lines().filter(|line| line.contains(&path)) {
+            let at = Path::new(line.split(' ').nth(4).unwrap());
+            nix::mount::umount2(at, nix::mount::MntFlags::MNT_DETACH).unwrap();
+            std::fs::remove_dir(at).unwrap();
+            std::fs::remove_dir(at.parent().unwrap()).unwrap();
+        }
+        std::fs::remove_dir_all(&session.folder).unwrap();
+    });
+}
+
+#[test]
+fn a_container_that_was_never_started_is_cleared_up_by_the_next() {
+    with_host(async |host| {
+        let owner = "heddle.owner";
+        let living = Session::start(host, "");
+        let id = &host.containers_of(living.workspace.path())[0];
+        let label = host.docker_says(&[
+            "inspect",
+            "-f",
+            &format!("{{{{index .Config.Labels {owner:?}}}}}"),
+            id,
+        ]);
+        let dead = label.rsplitn(2, ' ').last().unwrap().to_owned() + " 1";
+        let stray = host.docker_says(&[
+            "create",
+            "--label",
+            &format!("{owner}={dead}"),
+            &image::own_name(),
+            "true",
+        ]);
+        let other = host.docker_says(&["create", &image::own_name(), "true"]);
+        let there = |id: &str| host.docker(&["inspect", id]).status.success();
+        assert!(there(&stray));
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        kernel.printed("1").await;
+        kernel.end().await;
+        assert!(!there(&stray) && there(&other) && living.has_container(host));
+        host.docker_says(&["rm", &other]);
+        let mut living = living;
+        living.kill();
+    });
+}

@@ -1,0 +1,313 @@
+//! The engine that the tests share, and kernels in it.
+
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use heddle::event::Event;
+use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
+use heddle::kernel::container::{Container, Engine, Surroundings, engine, image};
+use heddle::kernel::{Grants, KernelError, Launcher, Options};
+use heddle::protocol::Transport;
+
+/// The image that the engine's script makes.
+pub const BASE: &str = "heddle-test-base";
+
+/// Read by tests that need a running engine, written by those that stop it.
+static HOST: RwLock<Option<Host>> = RwLock::new(None);
+
+/// A running engine of our own, with the kernel's image in it.
+pub struct Host {
+    script: Child,
+    pub socket: PathBuf,
+}
+
+impl Host {
+    fn start() -> Host {
+        let script = Command::new("tests/support/engine.sh");
+        let host = Host::with_script(script, &folder("engine"));
+        host.make_image();
+        host
+    }
+
+    /// An engine with nothing but the base image, which has not the `/dev/shm` of this machine.
+    pub fn start_apart() -> Host {
+        let folder = folder("engine-apart");
+        std::fs::create_dir_all(&folder).unwrap();
+        let base = self::folder("engine").join("base.tar");
+        // Else it is linked already.
+        let _ = std::fs::hard_link(base, folder.join("base.tar"));
+        let mut script = Command::new("unshare");
+        let hidden = "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"";
+        script.args(["--mount", "sh", "-c", hidden]);
+        Host::with_script(script, &folder)
+    }
+
+    fn with_script(mut script: Command, folder: &Path) -> Host {
+        let mut script = script
+            .arg(folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let output = script.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let socket = line.strip_prefix("ready ").expect("the engine starts");
+        Host {
+            socket: socket.trim().into(),
+            script,
+        }
+    }
+
+    /// Makes the kernel's image as a person would, unless it was made for these very sources before.
+    fn make_image(&self) {
+        let has = self.docker(&["image", "inspect", &image::own_name()]);
+        if has.status.success() {
+            return;
+        }
+        let built = self
+            .heddle(&["image", "build", "--base", BASE])
+            .args(["--ca-file", "/etc/ssl/certs/ca-certificates.crt"])
+            .status();
+        assert!(built.unwrap().success(), "the image is made");
+    }
+
+    /// Stops the engine, as its service manager does.
+    pub fn stop(&mut self) {
+        drop(self.script.stdin.take());
+        self.script.wait().unwrap();
+    }
+
+    /// The heddle command, with this engine.
+    pub fn heddle(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(heddle());
+        command.args(args).env("DOCKER_HOST", self.address());
+        command
+    }
+
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    pub fn docker(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new("docker");
+        command.args(args).env("DOCKER_HOST", self.address());
+        command.output().unwrap()
+    }
+
+    /// What docker prints, which must not fail.
+    pub fn docker_says(&self, args: &[&str]) -> String {
+        let output = self.docker(args);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "docker {args:?}: {error}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    pub async fn engine(&self) -> Engine {
+        let surroundings = Surroundings {
+            docker_host: Some(self.address()),
+            ..Surroundings::default()
+        };
+        engine::find(&surroundings, engine::PATIENT).await.unwrap()
+    }
+
+    /// A place for kernels from an image.
+    pub async fn place(&self, image: &str) -> Place {
+        let engine = self.engine().await;
+        let image = image::find(&engine, image).await.unwrap().unwrap();
+        let launcher = Container::with(engine, image, None, heddle());
+        Place {
+            launcher: Arc::new(launcher),
+            workspace: tempfile::tempdir().unwrap(),
+            grants: Grants {
+                mounts: Vec::new(),
+                network: false,
+                memory: 1 << 30,
+                processes: 128,
+                cpus: 0.0,
+            },
+        }
+    }
+
+    /// Which containers are there, running or not, of those that work in a folder.
+    pub fn containers_of(&self, workspace: &Path) -> Vec<String> {
+        let ids = self.docker_says(&["ps", "-aq", "--no-trunc"]);
+        let works_here = |id: &&str| {
+            let output = self.docker(&["inspect", "-f", "{{.Config.WorkingDir}}", id]);
+            String::from_utf8_lossy(&output.stdout).trim() == workspace.to_string_lossy()
+        };
+        ids.lines().filter(works_here).map(str::to_owned).collect()
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+pub fn heddle() -> PathBuf {
+    env!("CARGO_BIN_EXE_heddle").into()
+}
+
+/// Why no engine can be started here, if so.
+fn missing() -> Option<String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Some("starting an engine needs root".into());
+    }
+    let on_path = |name: &str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
+    };
+    ["dockerd", "docker", "mmdebstrap"]
+        .into_iter()
+        .find(|name| !on_path(name))
+        .map(|name| {
+            format!(
+                "{name} is not installed: apt-get install -y --no-install-recommends docker.io mmdebstrap"
+            )
+        })
+}
+
+/// Whether the tests can be run; else it is said why. `HEDDLE_REQUIRE_ENGINE=1` does not let them be skipped.
+fn can_run() -> bool {
+    let Some(reason) = missing() else { return true };
+    let required = std::env::var_os("HEDDLE_REQUIRE_ENGINE").is_some();
+    assert!(!required, "{reason}");
+    eprintln!("skipped: {reason}");
+    false
+}
+
+fn block_on(future: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(future);
+}
+
+/// Runs a test with the engine, which others use at the same time.
+pub fn with_host(test: impl AsyncFnOnce(&Host)) {
+    while can_run() {
+        if let Some(host) = &*HOST.read().unwrap_or_else(PoisonError::into_inner) {
+            return block_on(test(host));
+        }
+        let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
+        host.get_or_insert_with(Host::start);
+    }
+}
+
+/// Runs a test with the engine to itself, which it may stop.
+pub fn with_host_alone(test: impl AsyncFnOnce(Host)) {
+    if can_run() {
+        let mut host = HOST.write().unwrap_or_else(PoisonError::into_inner);
+        let own = host.take().unwrap_or_else(Host::start);
+        block_on(test(own));
+    }
+}
+
+/// A workspace, and how kernels are started in it.
+pub struct Place {
+    pub launcher: Arc<dyn Launcher>,
+    pub workspace: tempfile::TempDir,
+    pub grants: Grants,
+}
+
+impl Place {
+    pub async fn start(&self) -> Running {
+        self.try_start().await.unwrap()
+    }
+
+    pub async fn try_start(&self) -> Result<Running, KernelError> {
+        let options = Options {
+            launcher: self.launcher.clone(),
+            choice: self.launcher.choice().unwrap(),
+            transport: Transport::Ipc,
+            cwd: self.workspace.path().to_path_buf(),
+            env: vec![("GIVEN".into(), "by name".into())],
+            start_timeout: Duration::from_secs(120),
+            grants: self.grants.clone(),
+        };
+        let limits = Limits {
+            timeout: Some(Duration::from_secs(120)),
+            characters: 1 << 20,
+        };
+        let places = Places {
+            artifacts: Some(self.workspace.path().join("artifacts")),
+            texts: None,
+            watch: true,
+        };
+        let executor = Executor::start(options, places, limits).await?;
+        Ok(Running {
+            executor,
+            events: Vec::new(),
+        })
+    }
+}
+
+/// A kernel with what it has shown.
+pub struct Running {
+    pub executor: Executor,
+    pub events: Vec<Event>,
+}
+
+impl Running {
+    /// Runs a cell to its end, whatever that is.
+    pub async fn run(&mut self, code: &str) -> Outcome {
+        self.run_with(code, &mut NoInput, &mut interrupts().1).await
+    }
+
+    pub async fn run_with(
+        &mut self,
+        code: &str,
+        input: &mut dyn Input,
+        interrupts: &mut Interrupts,
+    ) -> Outcome {
+        let events = &mut self.events;
+        let mut sink = |event| events.push(event);
+        self.executor
+            .run(code, &mut sink, input, interrupts)
+            .await
+            .unwrap()
+    }
+
+    /// What a cell printed, which must not fail.
+    pub async fn printed(&mut self, code: &str) -> String {
+        let outcome = self.run(code).await;
+        let (raised, died) = (outcome.raised, outcome.died);
+        assert!(
+            raised.is_none() && died.is_none(),
+            "{code}\n{raised:?} {died:?}"
+        );
+        outcome.stdout.trim().to_owned()
+    }
+
+    /// Runs a cell, and does something once it has printed.
+    pub async fn meanwhile(&mut self, code: &str, mut act: impl FnMut(&str) + Send) -> Outcome {
+        let mut sink = |event| {
+            if let Event::Stream { text, .. } = event {
+                act(&text);
+            }
+        };
+        self.executor
+            .run(code, &mut sink, &mut NoInput, &mut interrupts().1)
+            .await
+            .unwrap()
+    }
+
+    pub async fn end(self) {
+        self.executor.shutdown().await;
+    }
+}
+
+/// Waits until something holds.
+pub fn eventually(patience: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < patience, "it never came to hold");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    started.elapsed()
+}

@@ -1,0 +1,197 @@
+//! Images: made, listed, used as they are, and refused with the command that makes a right one.
+
+use crate::host::{BASE, Host, with_host};
+use heddle::kernel::container::image;
+
+/// Builds an image with Docker's own client, as a person would.
+fn build(host: &Host, name: &str, containerfile: &str) {
+    use std::io::Write;
+    let mut child = std::process::Command::new("docker")
+        .args(["build", "-q", "-t", name, "-"])
+        .env("DOCKER_HOST", host.address())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(containerfile.as_bytes()).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success());
+}
+
+fn run_in(host: &Host, image: &str, python: &str, code: &str) -> (i32, String) {
+    let workspace = tempfile::tempdir().unwrap();
+    let output = host
+        .heddle(&["run", "--mode", "container", "-c", code])
+        .current_dir(workspace.path())
+        .env("HEDDLE_EXECUTION_SERVICE_CUSTOM_IMAGE", image)
+        .env("HEDDLE_EXECUTION_SERVICE_IMAGE_PYTHON", python)
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+#[test]
+fn the_final_image_has_nothing_of_the_installation() {
+    with_host(async |host| {
+        let look =
+            "ls /build /opt/heddle/build 2>/dev/null; env; python3 -c 'import numpy, ipykernel'";
+        let said = host.docker_says(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            &image::own_name(),
+            "sh",
+            "-c",
+            look,
+        ]);
+        assert!(!said.contains("ca.pem") && !said.contains("PIP_"), "{said}");
+        let history = host.docker_says(&["history", "--no-trunc", &image::own_name()]);
+        assert!(!history.contains("/build"), "{history}");
+    });
+}
+
+#[test]
+fn images_are_listed_and_those_of_others_are_not_removed() {
+    with_host(async |host| {
+        let output = host.heddle(&["image", "list", "--json"]).output().unwrap();
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(list["used"], image::own_name());
+        let images = list["images"].as_array().unwrap();
+        let own = images.iter().find(|image| image["used"] == true).unwrap();
+        assert!(
+            own["packages"]
+                .as_array()
+                .unwrap()
+                .contains(&"pandas".into())
+        );
+
+        let output = host.heddle(&["image", "remove", BASE]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && said.contains("docker image rm"),
+            "{said}"
+        );
+        host.docker_says(&["image", "inspect", BASE]);
+
+        host.docker_says(&["tag", &image::own_name(), "heddle-test-copy"]);
+        let removed = host
+            .heddle(&["image", "remove", "heddle-test-copy"])
+            .status();
+        assert!(removed.unwrap().success());
+        assert!(
+            !host
+                .docker(&["image", "inspect", "heddle-test-copy"])
+                .status
+                .success()
+        );
+        host.docker_says(&["image", "inspect", &image::own_name()]);
+    });
+}
+
+#[test]
+fn a_custom_image_is_used_as_it_is_without_its_entrypoint() {
+    with_host(async |host| {
+        let containerfile = format!(
+            "FROM {}\nRUN mv /opt/heddle /opt/own && ln -s /opt/own /opt/heddle\nENV PATH=/usr/bin:/bin\n\
+             LABEL heddle.python=\nENTRYPOINT [\"/bin/false\"]\nUSER root\n",
+            image::own_name()
+        );
+        build(host, "heddle-test-custom", &containerfile);
+        let before = host.docker_says(&["image", "inspect", "-f", "{{.Id}}", "heddle-test-custom"]);
+        let code = "import sys; print(sys.executable)";
+        let (exit, said) = run_in(host, "heddle-test-custom", "", code);
+        assert_eq!(
+            (exit, said.trim()),
+            (0, "/opt/heddle/bin/python3"),
+            "{said}"
+        );
+        let (exit, said) = run_in(host, "heddle-test-custom", "/opt/own/bin/python", code);
+        assert_eq!((exit, said.trim()), (0, "/opt/own/bin/python"), "{said}");
+        let after = host.docker_says(&["image", "inspect", "-f", "{{.Id}}", "heddle-test-custom"]);
+        assert_eq!(before, after);
+    });
+}
+
+#[test]
+fn an_image_that_will_not_do_says_what_makes_one_that_will() {
+    with_host(async |host| {
+        let (exit, said) = run_in(host, BASE, "", "1");
+        assert!(
+            exit == 3 && said.contains("no Python with ipykernel"),
+            "{said}"
+        );
+        assert!(
+            said.contains(&format!("heddle image build --base {BASE}")),
+            "{said}"
+        );
+
+        let (exit, said) = run_in(host, "registry.invalid/none:1", "", "1");
+        assert_eq!(exit, 3, "{said}");
+        for part in [
+            "heddle image pull registry.invalid/none:1",
+            "--mode sandbox",
+            "--mode local",
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert!(
+            !host
+                .docker(&["image", "inspect", "registry.invalid/none:1"])
+                .status
+                .success()
+        );
+    });
+}
+
+fn build_with(host: &Host, base: &str, name: &str, requirements: &str) -> std::process::Output {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), requirements).unwrap();
+    host.heddle(&["image", "build", "--base", base, "--tag", name])
+        .args(["--ca-file", "/etc/ssl/certs/ca-certificates.crt"])
+        .arg("--requirements")
+        .arg(file.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_build_shows_why_it_fails_and_leaves_nothing_but_the_image() {
+    with_host(async |host| {
+        let broken =
+            "FROM heddle-test-base\nRUN rm /usr/bin/python3 && ln -s /bin/false /usr/bin/python3\n";
+        build(host, "heddle-test-broken", broken);
+        let output = build_with(host, "heddle-test-broken", "heddle-test-failed", "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let error = said.rsplit("error:").next().unwrap();
+        assert!(
+            error.contains("python3 -m venv") && error.contains("non-zero"),
+            "{error}"
+        );
+        assert!(
+            !host
+                .docker(&["image", "inspect", "heddle-test-failed"])
+                .status
+                .success()
+        );
+
+        let output = build_with(host, BASE, "heddle-test-more", "humanize\n");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        let stages = host.docker_says(&["images", "-q", "--filter", "label=heddle.stage=packages"]);
+        assert_eq!(stages, "");
+        let code = "import humanize; print(humanize.intcomma(1000))";
+        let (exit, said) = run_in(host, "heddle-test-more", "", code);
+        assert_eq!((exit, said.trim()), (0, "1,000"), "{said}");
+        let removed = host
+            .heddle(&["image", "remove", "heddle-test-more"])
+            .status();
+        assert!(removed.unwrap().success());
+    });
+}

@@ -1,0 +1,9 @@
+//! Kernels in containers: a real engine of the tests' own, real images, real kernels.
+#![cfg(target_os = "linux")]
+
+mod command_line;
+mod confinement;
+mod ends;
+mod host;
+mod images;
+mod working;
