@@ -8,7 +8,7 @@
 //! Standard output: one line, `ready` or what went wrong.
 
 use std::io::{Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
@@ -16,6 +16,7 @@ use bollard::query_parameters::{RemoveContainerOptionsBuilder, WaitContainerOpti
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
+use super::lent::{self, Lent};
 use super::{Surroundings, engine};
 
 /// The hidden subcommand that makes the binary a keeper.
@@ -36,15 +37,7 @@ pub(super) struct Duties {
     /// The user inside, where it is not Heddle's: it gets the folder.
     pub(super) stranger: Option<u32>,
     /// Folders of the host that are to belong to that user where it sees them.
-    pub(super) mapped: Vec<Mapped>,
-}
-
-/// A folder of the host, and where it is mounted again through a map of owners.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Mapped {
-    pub(super) source: PathBuf,
-    /// An empty folder, or a name for one, that nothing but the mount is ever put into.
-    pub(super) at: PathBuf,
+    pub(super) lent: Vec<PathBuf>,
 }
 
 /// Runs the keeper: `keep-container DUTIES`. Returns the exit code of the process.
@@ -58,7 +51,7 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     };
     let prepared = duties.prepare();
     let said = match &prepared {
-        Ok(()) => "ready".to_owned(),
+        Ok(_) => "ready".to_owned(),
         Err(reason) => reason.replace('\n', " "),
     };
     // Nobody to tell means that Heddle is gone, which the lifeline says too.
@@ -68,7 +61,10 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         duties.remove_container();
     }
-    duties.undo();
+    drop(prepared);
+    lent::clear_up();
+    // A folder that is gone already is what was wanted.
+    let _ = std::fs::remove_dir_all(&duties.folder);
     0
 }
 
@@ -82,32 +78,20 @@ fn ignore_terminal() {
 }
 
 impl Duties {
-    fn prepare(&self) -> Result<(), String> {
+    fn prepare(&self) -> Result<Option<Lent>, String> {
         let Some(stranger) = self.stranger else {
-            return Ok(());
+            return Ok(None);
         };
-        let give = |path: &PathBuf| {
+        let give = |path: &Path| {
             std::os::unix::fs::lchown(path, Some(stranger), Some(stranger))
                 .map_err(|error| format!("{} cannot be given away: {error}", path.display()))
         };
-        for entry in std::fs::read_dir(&self.folder)
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+        for entry in entries.flatten() {
             give(&entry.path())?;
         }
         give(&self.folder)?;
-        for mapped in &self.mapped {
-            mapped.mount(stranger).map_err(|error| {
-                format!(
-                    "Heddle runs as root here, and {} cannot be lent to the container's user: {error}. As an ordinary \
-                     user it needs no lending; or use --mode sandbox",
-                    mapped.source.display()
-                )
-            })?;
-        }
-        Ok(())
+        Lent::lend(&self.container, &self.lent, stranger).map(Some)
     }
 
     fn remove_container(&self) {
@@ -121,83 +105,10 @@ impl Duties {
             });
         }
     }
-
-    fn undo(&self) {
-        for mapped in self.mapped.iter().rev() {
-            mapped.unmount();
-        }
-        // A folder that is gone already is what was wanted.
-        let _ = std::fs::remove_dir_all(&self.folder);
-    }
-}
-
-impl Mapped {
-    #[cfg(target_os = "linux")]
-    fn mount(&self, stranger: u32) -> std::io::Result<()> {
-        use std::os::unix::fs::MetadataExt;
-        let meta = std::fs::metadata(&self.source)?;
-        match meta.is_dir() {
-            true => private_folder(&self.at)?,
-            false => {
-                self.at.parent().map_or(Ok(()), private_folder)?;
-                std::fs::File::create_new(&self.at)?;
-            }
-        }
-        crate::isolation::bind_mapped(
-            &self.source,
-            &self.at,
-            (meta.uid(), meta.gid()),
-            (stranger.into(), stranger.into()),
-        )
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn mount(&self, _: u32) -> std::io::Result<()> {
-        Err(std::io::ErrorKind::Unsupported.into())
-    }
-
-    /// Takes the mount away, and then what it was put on: never anything below it, which would be the user's.
-    fn unmount(&self) {
-        #[cfg(target_os = "linux")]
-        {
-            use nix::mount::{MntFlags, umount2};
-            let flags = MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW;
-            if umount2(&self.at, flags).is_err() && !self.is_empty() {
-                return;
-            }
-            let _ = match self.at.is_dir() {
-                true => std::fs::remove_dir(&self.at),
-                false if self.is_empty() => std::fs::remove_file(&self.at),
-                false => Ok(()),
-            };
-            if let Some(parent) = self.at.parent() {
-                let _ = std::fs::remove_dir(parent);
-            }
-        }
-    }
-
-    #[cfg(target_os = "linux")]
-    fn is_empty(&self) -> bool {
-        match std::fs::metadata(&self.at) {
-            Ok(meta) if meta.is_file() => meta.len() == 0,
-            Ok(_) => std::fs::read_dir(&self.at).is_ok_and(|mut entries| entries.next().is_none()),
-            Err(_) => true,
-        }
-    }
-}
-
-/// Nobody but root is to get at lent folders by their second name.
-#[cfg(target_os = "linux")]
-fn private_folder(path: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .recursive(true)
-        .create(path)
 }
 
 /// Removes the container, waits until it is gone, and clears up behind Heddles that died together with their keepers.
-async fn remove(socket: &std::path::Path, container: &str) -> Option<()> {
+async fn remove(socket: &Path, container: &str) -> Option<()> {
     let surroundings = Surroundings {
         docker_host: Some(format!("unix://{}", socket.display())),
         ..Surroundings::default()

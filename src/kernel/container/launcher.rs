@@ -11,7 +11,8 @@ use nix::unistd::{AccessFlags, Gid, Uid};
 use uuid::Uuid;
 
 use super::image::Image;
-use super::keeper::{Duties, Mapped};
+use super::keeper::Duties;
+use super::lent;
 use super::owner::{self, Owner};
 use super::running::{Keeper, Running};
 use super::{Engine, Kind};
@@ -21,8 +22,6 @@ use crate::kernel::{Choice, KernelError};
 
 /// Where the run folder is inside.
 const FOLDER: &str = "/run/heddle";
-/// Where folders are lent to the container's user, as root.
-const LENT: &str = "/run/heddle-lent";
 
 const START: &str = include_str!("start.sh");
 
@@ -79,14 +78,7 @@ impl Container {
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
-            mapped: folders
-                .iter()
-                .filter(|folder| folder.outside != folder.inside)
-                .map(|folder| Mapped {
-                    source: folder.inside.clone(),
-                    at: folder.outside.clone(),
-                })
-                .collect(),
+            lent: folders.iter().map(|folder| folder.inside.clone()).collect(),
         };
         folders.push(Folder {
             outside: launch.folder.clone(),
@@ -141,7 +133,7 @@ impl Container {
 
     /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
     /// lent to the user inside: mounted elsewhere first, through a map of owners.
-    fn folders(&self, launch: &Launch, lent: bool, name: &str) -> Vec<Folder> {
+    fn folders(&self, launch: &Launch, is_lent: bool, name: &str) -> Vec<Folder> {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
@@ -149,8 +141,8 @@ impl Container {
             .into_iter()
             .enumerate()
             .map(|(number, (inside, writable))| Folder {
-                outside: match lent {
-                    true => Path::new(LENT).join(name).join(number.to_string()),
+                outside: match is_lent {
+                    true => lent::place(name, number),
                     false => inside.clone(),
                 },
                 inside,

@@ -5,6 +5,7 @@ pub mod engine;
 pub mod image;
 pub mod keeper;
 mod launcher;
+mod lent;
 mod owner;
 mod places;
 mod problem;
