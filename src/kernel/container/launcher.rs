@@ -179,6 +179,9 @@ impl Container {
             hostname: Some("heddle".into()),
             env: Some(env),
             working_dir: Some(launch.cwd.to_string_lossy().into_owned()),
+            // The same as the mode `none`, without the detour over the engine that sets up what nobody uses: it saves
+            // a tenth of a second of each start.
+            network_disabled: Some(!grants.network),
             // The lifeline: standard input ends with the one connection that this process holds.
             attach_stdin: Some(true),
             attach_stdout: Some(true),
