@@ -519,7 +519,8 @@ async fn an_answer_of_a_megabyte_is_an_answer() {
 async fn a_kernel_killed_in_a_cell_is_told_to_model_and_person() {
     let (server, world) = with(vec![
         task("Compute."),
-        code("x = 41\nprint('before', flush=True)\nimport os, signal\nos.kill(os.getpid(), 9)"),
+        // The pause is the kernel's own: what it printed has left it, and only then it dies.
+        code("x = 41\nprint('before', flush=True)\nimport os, signal, time\ntime.sleep(1)\nos.kill(os.getpid(), 9)"),
         code("print('x' in globals())"),
         answer_with_figure("still there: "),
     ])
