@@ -216,8 +216,10 @@ try:
     print('running', flush=True)
     child.wait()
 finally: kept = child.wait(20)";
-        // Killed by the same SIGINT.
-        assert_eq!(interrupted(&place(host).await, code).await, "-2");
+        // Killed by the same SIGINT; 0 where the interrupt came as Python was about to keep the status. Were it alive, the
+        // second wait would raise.
+        let status = interrupted(&place(host).await, code).await;
+        assert!(["-2", "0"].contains(&status.as_str()), "{status}");
         // While it waits like this, Python itself does not look at signals.
         let shell = "kept = 'kept'\nimport os\nos.system('echo started > started')\nprint('running', flush=True)\n\
                      while os.system('sleep 60') == 2: raise KeyboardInterrupt";
