@@ -5,11 +5,11 @@
 //! characters beyond ASCII as they are. Source: nbformat's `nbformat.v4.5.schema.json`.
 
 mod output;
+mod target;
 
 use std::collections::HashSet;
-use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -17,6 +17,7 @@ use serde_json::ser::{PrettyFormatter, Serializer};
 use serde_json::{Map, Value, json};
 
 pub use output::{Output, OutputCollector};
+pub use target::Target;
 
 /// Cells with this tag are expected to fail; a run goes on behind them.
 pub const RAISES_EXCEPTION: &str = "raises-exception";
@@ -257,42 +258,7 @@ impl Notebook {
     /// the old one. The mode of an existing file is kept, a symbolic link stays one, and what is not a regular
     /// file (`/dev/stdout`) is written to.
     pub fn save(&self, path: &Path) -> Result<(), NotebookError> {
-        self.save_io(path).map_err(|source| NotebookError::Write {
-            path: path.to_owned(),
-            source,
-        })
-    }
-
-    fn save_io(&self, path: &Path) -> io::Result<()> {
-        let (path, mode) = match fs::metadata(path) {
-            Ok(found) if found.is_file() => (path.canonicalize()?, Some(found.permissions())),
-            Ok(_) => {
-                let mut writer = BufWriter::new(File::options().write(true).open(path)?);
-                self.write_to(&mut writer)?;
-                return writer.flush();
-            }
-            Err(_) => (path.to_owned(), None),
-        };
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let file = tempfile::Builder::new()
-            .prefix(".heddle-")
-            .suffix(".ipynb")
-            // As any new file: the umask takes its part of it.
-            .permissions(Permissions::from_mode(0o666))
-            .tempfile_in(folder)?;
-        if let Some(mode) = mode {
-            file.as_file().set_permissions(mode)?;
-        }
-        let mut writer = BufWriter::new(file.as_file());
-        self.write_to(&mut writer)?;
-        writer.flush()?;
-        drop(writer);
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
+        Target::settle(path)?.save(self)
     }
 }
 

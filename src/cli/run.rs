@@ -15,7 +15,7 @@ use super::{Global, Json, KernelArgs};
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
-use crate::notebook::{Notebook, OutputCollector};
+use crate::notebook::{Notebook, OutputCollector, Target};
 
 /// Characters that are kept of an output for nobody: no model reads it.
 const UNREAD: usize = 0;
@@ -214,6 +214,8 @@ impl Run {
             }
             Program::Notebook(notebook) => notebook,
         };
+        let named = self.output.as_deref().filter(|_| !self.writes_to_stdout());
+        let target = named.map(Target::settle).transpose()?;
         let mut collector = OutputCollector::default();
         let cells = notebook.code_cells();
         let (mut status, mut count, mut failure) = (Status::Ok, None, None);
@@ -250,15 +252,15 @@ impl Run {
                 }
             }
         }
-        if let Some(path) = &self.output {
+        if self.output.is_some() {
             for (outputs, (index, count)) in collector.into_cells().iter().zip(ran) {
                 notebook.set_execution(index, outputs, count);
             }
-            match self.writes_to_stdout() {
-                true => notebook
+            match target {
+                Some(target) => target.save(&notebook)?,
+                None => notebook
                     .write_to(std::io::stdout().lock())
                     .map_err(CliError::io("standard output cannot be written"))?,
-                false => notebook.save(path)?,
             }
         }
         match failure {

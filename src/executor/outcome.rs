@@ -41,6 +41,24 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a cell about which nothing is known yet.
+    pub(super) fn new() -> Outcome {
+        Outcome {
+            status: Status::Ok,
+            execution_count: None,
+            seconds: 0.0,
+            stdout: String::new(),
+            stderr: String::new(),
+            values: String::new(),
+            table: None,
+            raised: None,
+            died: None,
+            lost: None,
+            timed_out: false,
+            artifacts: Vec::new(),
+        }
+    }
+
     /// The outcome in words for a model, within about `budget` characters. The exception's line is always there.
     pub fn report(&self, budget: usize) -> String {
         let mut parts = vec![match self.status {
@@ -116,23 +134,6 @@ mod tests {
     use super::*;
     use crate::executor::clip::Clip;
 
-    fn outcome() -> Outcome {
-        Outcome {
-            status: Status::Ok,
-            execution_count: Some(1),
-            seconds: 0.1,
-            stdout: String::new(),
-            stderr: String::new(),
-            values: String::new(),
-            table: None,
-            raised: None,
-            died: None,
-            lost: None,
-            timed_out: false,
-            artifacts: Vec::new(),
-        }
-    }
-
     #[test]
     fn the_exception_survives_any_traceback() {
         let failed = Outcome {
@@ -142,7 +143,7 @@ mod tests {
                 evalue: "'月份'".into(),
                 traceback: "deep\n".repeat(100_000),
             }),
-            ..outcome()
+            ..Outcome::new()
         };
         let report = failed.report(1000);
         assert!(report.ends_with("KeyError: '月份'"), "{report}");
@@ -157,7 +158,7 @@ mod tests {
         let stdout = stdout.finish(folder.path());
         let report = Outcome {
             stdout,
-            ..outcome()
+            ..Outcome::new()
         }
         .report(1000);
         assert!(
@@ -172,7 +173,7 @@ mod tests {
         let dead = Outcome {
             status: Status::Error,
             died: Some("was killed by signal 9 (SIGKILL)".into()),
-            ..outcome()
+            ..Outcome::new()
         };
         let report = dead.report(1000);
         assert!(report.contains("signal 9") && report.contains("variables and imports are lost"));

@@ -342,3 +342,18 @@ fn a_notebook_that_is_written_is_run_to_its_end_though_nobody_watches() {
     let after = read(heddle.cwd().join("out.ipynb"));
     assert_eq!(shown(&after["cells"][1]).last().unwrap(), "2");
 }
+
+#[test]
+fn a_link_that_the_code_plants_where_the_notebook_goes_is_not_followed() {
+    let heddle = Heddle::new();
+    let precious = heddle.write("precious", "mine");
+    let plant = format!("import os; os.symlink({:?}, 'out.ipynb'); 1", precious);
+    heddle.write("in.ipynb", notebook(&[code("a", &plant, &[])]));
+    let out = heddle.cwd().join("out.ipynb");
+    let ran = heddle
+        .run(["run", "in.ipynb", "-o", "out.ipynb"])
+        .assert_code(0);
+    assert!(out.is_file() && !out.is_symlink(), "{ran:?}");
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    assert_eq!(shown(&read(&out)["cells"][0]), ["1"]);
+}
