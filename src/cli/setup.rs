@@ -109,6 +109,9 @@ pub async fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Lau
                     chosen.because
                 ));
             }
+            if let Some(shortcoming) = chosen.shortcoming {
+                warn(&shortcoming);
+            }
             Ok(chosen.launcher)
         }
         Err(refused) if mode == Mode::Auto => {

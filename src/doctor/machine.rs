@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Check;
 use crate::config::{KernelMode, Loaded};
+use crate::isolation::namespaces_remedy;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::{discovery, prefixes, python};
@@ -99,7 +100,10 @@ fn wants(settings: Option<&Loaded>, mode: KernelMode) -> bool {
 
 pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
     match mode::choose(Mode::Sandbox, &Wanted::default()).await {
-        Ok(chosen) => Check::pass("sandbox", format!("it works: {}", chosen.because)),
+        Ok(chosen) => match chosen.shortcoming {
+            None => Check::pass("sandbox", "namespaces on a private root".to_owned()),
+            Some(shortcoming) => Check::warn("sandbox", shortcoming, userns_hint()),
+        },
         Err(error) if wants(settings, KernelMode::Sandbox) => {
             Check::fail("sandbox", error.to_string(), userns_hint())
         }
@@ -107,20 +111,10 @@ pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
     }
 }
 
-/// What usually refuses namespaces, and how it is told to allow them.
 fn userns_hint() -> String {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let setting = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";
-    if read(setting).trim() == "1" {
-        return "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0".into();
-    }
-    if read("/proc/sys/kernel/unprivileged_userns_clone").trim() == "0" {
-        return "sudo sysctl -w kernel.unprivileged_userns_clone=1".into();
-    }
-    if read("/proc/sys/user/max_user_namespaces").trim() == "0" {
-        return "sudo sysctl -w user.max_user_namespaces=15000".into();
-    }
-    "run Heddle where user namespaces are allowed, or install Docker".into()
+    namespaces_remedy()
+        .unwrap_or("run Heddle where user namespaces are allowed, or install Docker")
+        .into()
 }
 
 pub(super) fn disk(workspace: &Path) -> Check {

@@ -14,6 +14,7 @@ mod mounts;
 #[cfg(target_os = "linux")]
 mod privileges;
 mod processes;
+mod remedy;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(target_os = "linux")]
@@ -26,6 +27,7 @@ pub use folder::remove as remove_folder;
 pub use landlock::private_folders;
 #[cfg(target_os = "linux")]
 pub(crate) use mounts::bind_mapped;
+pub use remedy::namespaces_remedy;
 #[cfg(target_os = "linux")]
 pub use sandbox::Sandbox;
 pub use supervised::{Command, Exit, Signal, Supervised};

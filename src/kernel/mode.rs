@@ -45,6 +45,8 @@ impl Wanted {
 pub struct Chosen {
     pub launcher: Arc<dyn Launcher>,
     pub because: String,
+    /// What it leaves open that a better one would not, and how to get that one.
+    pub shortcoming: Option<String>,
 }
 
 /// The launcher for a mode.
@@ -57,8 +59,9 @@ pub async fn choose(mode: Mode, wanted: &Wanted) -> Result<Chosen, KernelError> 
         Mode::Local => Ok(Chosen {
             launcher: Arc::new(Local::new()?),
             because: "it was asked for".into(),
+            shortcoming: None,
         }),
-        Mode::Sandbox => sandbox("this machine allows namespaces".into()).await,
+        Mode::Sandbox => sandbox("it was asked for".into()).await,
         Mode::Container => {
             container(wanted, engine::PATIENT)
                 .await
@@ -118,6 +121,7 @@ async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Cho
     Ok(Chosen {
         launcher: Arc::new(launcher),
         because,
+        shortcoming: None,
     })
 }
 
@@ -149,8 +153,9 @@ async fn sandbox(because: String) -> Result<Chosen, KernelError> {
         .unwrap_or_else(|error| Err(error.to_string()));
     match sandboxed {
         Ok(sandboxed) => Ok(Chosen {
-            launcher: Arc::new(sandboxed),
             because,
+            shortcoming: sandboxed.shortcoming(),
+            launcher: Arc::new(sandboxed),
         }),
         Err(reason) => Err(KernelError::NoMode {
             mode: "sandbox",

@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
 use crate::isolation::level::{self, Found, Level};
-use crate::isolation::{Command, HOME, Sandbox, Supervised, private_folders};
+use crate::isolation::{Command, HOME, Sandbox, Supervised, namespaces_remedy, private_folders};
 
 /// Variables that describe the user outside.
 const INSIDE: &[(&str, &str)] = &[
@@ -57,8 +57,8 @@ impl Sandboxed {
             self.found.level.leaves_open()?,
             self.found.refused.as_ref()?,
         );
-        let remedy = level::namespaces_remedy()
-            .map_or(String::new(), |remedy| format!(" To allow more: {remedy}"));
+        let remedy =
+            namespaces_remedy().map_or(String::new(), |remedy| format!(" To allow more: {remedy}"));
         Some(format!(
             "The sandbox is at {}, because {refused}: {open}.{remedy}",
             self.found.level.name()
