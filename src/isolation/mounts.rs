@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -17,6 +17,9 @@ use super::sandbox::{Identity, STRANGER, Sandbox};
 
 /// Where the host's root is while the private one is built.
 const HOST: &str = "/host";
+
+/// As many links as the machine itself follows on one path.
+const LINKS: usize = 40;
 
 /// System folders, as they are on the host: folders are bound, links are made again.
 pub(super) const SYSTEM: &[&str] = &[
@@ -212,6 +215,7 @@ impl Root<'_> {
 
     /// Binds a path of the host to the same path here.
     fn bind(&self, path: &Path, read_only: bool) -> io::Result<()> {
+        let path = &follow(path)?;
         let source = host(path);
         place_for(&source, path)?;
         bind(&source, path)?;
@@ -231,6 +235,7 @@ impl Root<'_> {
         if self.identity == Identity::Same {
             return self.bind(path, false);
         }
+        let path = &follow(path)?;
         let source = host(path);
         place_for(&source, path)?;
         let meta = fs::metadata(&source)?;
@@ -266,6 +271,34 @@ impl Root<'_> {
 fn host(path: impl AsRef<Path>) -> PathBuf {
     let path = path.as_ref();
     Path::new(HOST).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// The path without links. Each link on the way is made here as well, so that the path leads to the same place.
+fn follow(path: &Path) -> io::Result<PathBuf> {
+    let mut real = PathBuf::from("/");
+    let mut rest = path.to_path_buf();
+    for _ in 0..LINKS {
+        let mut parts = rest.components();
+        let link = loop {
+            match parts.next() {
+                None => return Ok(real),
+                Some(Component::Normal(name)) => real.push(name),
+                Some(Component::ParentDir) => drop(real.pop()),
+                Some(Component::RootDir) => real = PathBuf::from("/"),
+                Some(Component::CurDir | Component::Prefix(_)) => {}
+            }
+            if let Ok(target) = fs::read_link(host(&real)) {
+                break target;
+            }
+        };
+        if fs::symlink_metadata(&real).is_err() {
+            parents(&real)?;
+            symlink(&link, &real)?;
+        }
+        real.pop();
+        rest = link.join(parts.as_path());
+    }
+    Err(io::Error::from_raw_os_error(libc::ELOOP))
 }
 
 /// Makes the file or folder that `source` is to be bound to.

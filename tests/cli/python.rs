@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::heddle::{Heddle, Ran, finish};
+use crate::heddle::{Heddle, Ran, finish, managed_python};
 
 /// A `python3` of our own making on PATH: `venv` and `pip` are shell code for `python3 -m venv DIR` and
 /// `DIR/bin/python -m pip …`.
@@ -162,4 +162,21 @@ fn packages_that_cannot_be_installed_are_told_with_what_pip_said() {
     );
     assert!(ran.err.contains("set HTTPS_PROXY"), "{ran:?}");
     assert!(!home(&heddle).join("heddle-complete").exists());
+}
+
+#[test]
+fn a_python_behind_a_link_runs_in_the_sandbox_too() {
+    use heddle::isolation::level::Level;
+    let heddle = Heddle::new();
+    let link = heddle.path("linked");
+    let environment = managed_python().parent().unwrap().parent().unwrap();
+    std::os::unix::fs::symlink(environment, &link).unwrap();
+    let supervisor = env!("CARGO_BIN_EXE_heddle").into();
+    if let Err(reason) = heddle::kernel::Sandboxed::with(supervisor, Level::Namespaces) {
+        return eprintln!("skipped: this machine has no sandbox: {reason}");
+    }
+    let code = "import sys; sys.prefix";
+    let mut command = heddle.command(["run", "--mode", "sandbox", "-c", code]);
+    command.env("VIRTUAL_ENV", &link);
+    finish(command.spawn().unwrap()).assert_done(&format!("'{}'\n", link.display()));
 }
