@@ -174,8 +174,9 @@ try:
     print('running', flush=True)
     child.wait()
 finally: kept = child.wait(20)";
-        // Killed by the same SIGINT.
-        assert_eq!(interrupted(&place, code).await, "-2");
+        // Killed by the same SIGINT; its status is lost where the interrupt meets CPython between waitpid and its result.
+        let status = interrupted(&place, code).await;
+        assert!(["-2", "0"].contains(&status.as_str()), "{status}");
     });
 }
 
