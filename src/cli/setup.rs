@@ -303,6 +303,7 @@ pub fn kernel_options(
     args: &KernelArgs,
 ) -> Result<Options, CliError> {
     Ok(Options {
+        tap: None,
         transport: transport(settings, &*launcher)?,
         launcher,
         choice,

@@ -42,6 +42,7 @@ async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelEr
     };
     let folder = tempfile::tempdir().map_err(|error| KernelError::Launch(error.to_string()))?;
     let options = Options {
+        tap: None,
         launcher: chosen.launcher,
         choice,
         transport: Transport::Ipc,

@@ -12,9 +12,11 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::KernelError;
+use super::{KernelError, Tap};
 use crate::protocol::content::{ExecutionState, InputReply, KernelInfoReply, KernelInfoRequest};
-use crate::protocol::{Channel, ConnectionInfo, Content, Message, RawMessage, Signer, Verifier};
+use crate::protocol::{
+    Channel, ConnectionInfo, Content, Header, Message, RawMessage, Signer, Verifier,
+};
 use crate::transport::{
     ByteQueue, Dealer, DealerReceiver, DealerSender, Frames, Popped, Subscriber, TransportError,
 };
@@ -23,6 +25,8 @@ use crate::transport::{
 const BACKLOG: usize = 64 << 20;
 /// Bytes of messages that belong to no request of ours.
 const UNCLAIMED: usize = 1 << 20;
+/// Bytes of foreign requests that may wait for the kernel to take them.
+const FORWARDED: usize = 16 << 20;
 /// How often an older kernel is asked whether our subscription has reached it.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
@@ -65,15 +69,21 @@ struct Shared {
     subscribed: watch::Sender<Subscribed>,
     info: watch::Sender<Option<KernelInfoReply>>,
     unverified: AtomicU64,
+    tap: Option<Arc<dyn Tap>>,
+    /// Bytes of foreign messages on their way out.
+    forwarded: Arc<watch::Sender<usize>>,
     /// Ends the channel tasks with the last client.
     _tasks: Mutex<JoinSet<()>>,
 }
 
 struct Outgoing {
-    shell: mpsc::UnboundedSender<Frames>,
-    control: mpsc::UnboundedSender<Frames>,
-    stdin: mpsc::UnboundedSender<Frames>,
+    shell: mpsc::UnboundedSender<Sent>,
+    control: mpsc::UnboundedSender<Sent>,
+    stdin: mpsc::UnboundedSender<Sent>,
 }
+
+/// A message on its way out, and the bytes of it that count as forwarded.
+type Sent = (Frames, usize);
 
 /// How sure we are that what the kernel publishes reaches us.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +103,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Client {
     /// Connects to the kernel that `info` describes and waits until it listens and we are subscribed.
     pub async fn connect(info: &ConnectionInfo, deadline: Instant) -> Result<Client, KernelError> {
+        Client::connect_tapped(info, deadline, None).await
+    }
+
+    /// The same, with somebody who sees what is not for us.
+    pub async fn connect_tapped(
+        info: &ConnectionInfo,
+        deadline: Instant,
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Result<Client, KernelError> {
         let identity = Uuid::new_v4().to_string();
         let address = |channel| info.address(channel);
         let (iopub, shell, control, stdin) = tokio::try_join!(
@@ -124,6 +143,8 @@ impl Client {
                 subscribed: watch::Sender::new(Subscribed::No),
                 info: watch::Sender::new(None),
                 unverified: AtomicU64::new(0),
+                tap,
+                forwarded: Arc::new(watch::Sender::new(0)),
                 _tasks: Mutex::default(),
             }),
         };
@@ -136,7 +157,13 @@ impl Client {
             ],
         );
         match tokio::time::timeout_at(deadline, client.ready()).await {
-            Ok(ready) => ready.map(|()| client),
+            Ok(ready) => {
+                ready?;
+                if let Some(tap) = &client.shared.tap {
+                    tap.connected(&client);
+                }
+                Ok(client)
+            }
             Err(_) => Err(KernelError::NotReady {
                 unverified: client.unverified(),
             }),
@@ -146,7 +173,7 @@ impl Client {
     fn spawn_channels(
         &self,
         mut iopub: Subscriber,
-        dealers: [(Dealer, mpsc::UnboundedReceiver<Frames>, Channel); 3],
+        dealers: [(Dealer, mpsc::UnboundedReceiver<Sent>, Channel); 3],
     ) {
         let mut tasks = lock(&self.shared._tasks);
         // The tasks hold no strong reference: with the last client they end, and with them the sockets.
@@ -158,7 +185,12 @@ impl Client {
                     let received = iopub.recv().await;
                     let Some(shared) = weak.upgrade() else { return };
                     match received {
-                        Ok(frames) => shared.take(Channel::Iopub, frames),
+                        Ok(frames) => {
+                            shared.take(Channel::Iopub, frames);
+                            if let Some(tap) = &shared.tap {
+                                tap.ready().await;
+                            }
+                        }
                         Err(error) => {
                             shared.closed.send_replace(true);
                             return shared.disconnected(&error).await;
@@ -169,7 +201,7 @@ impl Client {
         });
         for (dealer, queue, channel) in dealers {
             let Dealer { sender, receiver } = dealer;
-            tasks.spawn(send_all(sender, queue));
+            tasks.spawn(send_all(sender, queue, self.shared.forwarded.clone()));
             let weak = weak.clone();
             tasks.spawn(async move {
                 let mut receiver: DealerReceiver = receiver;
@@ -251,6 +283,22 @@ impl Client {
         let mut message = Message::request(content, &self.shared.session, &self.shared.username);
         message.metadata = metadata;
         message.buffers = buffers;
+        self.exchange(channel, message)
+    }
+
+    /// Sends a request under the header of another client's, so that what it causes is that one's in every front end.
+    /// A nonce makes it differ from others under the same header.
+    pub fn request_as(&self, header: &Header, channel: Channel, content: Content) -> Exchange {
+        let mut message = Message::request(content, &self.shared.session, &self.shared.username);
+        message.metadata = Map::from_iter([("heddle".to_owned(), message.header.msg_id.into())]);
+        message.header = Header {
+            msg_type: message.header.msg_type,
+            ..header.clone()
+        };
+        self.exchange(channel, message)
+    }
+
+    fn exchange(&self, channel: Channel, message: Message) -> Exchange {
         let msg_id = message.header.msg_id.clone();
         let queue = Arc::new(ByteQueue::new(BACKLOG));
         lock(&self.shared.pending).insert(msg_id.clone(), queue.clone());
@@ -302,6 +350,34 @@ impl Client {
         self.shared.unclaimed.pop().await
     }
 
+    /// Passes another client's message on, under our signature. Its answer goes to the [`Tap`].
+    pub fn forward(&self, channel: Channel, mut message: RawMessage) {
+        message.identities.clear();
+        self.shared.signer.sign(&mut message);
+        let frames = message.into_frames();
+        let bytes = frames.iter().map(Bytes::len).sum();
+        self.shared
+            .forwarded
+            .send_modify(|waiting| *waiting += bytes);
+        self.shared.queue(channel, (frames, bytes));
+    }
+
+    /// Waits until the kernel has taken most of what was forwarded to it. Safe to cancel.
+    pub async fn room(&self) {
+        let mut forwarded = self.shared.forwarded.subscribe();
+        // Its sender lives as long as we do.
+        let _ = forwarded.wait_for(|waiting| *waiting < FORWARDED).await;
+    }
+
+    /// Waits until the kernel, or the connection to it, has ended, and says why.
+    pub async fn death(&self) -> String {
+        let mut dead = self.shared.dead.subscribe();
+        match dead.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the client was closed".into(),
+        }
+    }
+
     /// Ends every waiting request, now and from now on, with this reason.
     pub fn die(&self, reason: &str) {
         self.shared.die(reason);
@@ -334,10 +410,17 @@ impl Client {
     }
 }
 
-async fn send_all(mut sender: DealerSender, mut queue: mpsc::UnboundedReceiver<Frames>) {
-    while let Some(frames) = queue.recv().await {
+async fn send_all(
+    mut sender: DealerSender,
+    mut queue: mpsc::UnboundedReceiver<Sent>,
+    forwarded: Arc<watch::Sender<usize>>,
+) {
+    while let Some((frames, bytes)) = queue.recv().await {
         if sender.send(frames).await.is_err() {
             return;
+        }
+        if bytes > 0 {
+            forwarded.send_modify(|waiting| *waiting -= bytes);
         }
     }
 }
@@ -346,6 +429,10 @@ impl Shared {
     fn send(&self, channel: Channel, message: &Message) {
         let mut raw = message.encode();
         self.signer.sign(&mut raw);
+        self.queue(channel, (raw.into_frames(), 0));
+    }
+
+    fn queue(&self, channel: Channel, sent: Sent) {
         let outgoing = &self.outgoing;
         let queue = match channel {
             Channel::Control => &outgoing.control,
@@ -353,7 +440,32 @@ impl Shared {
             _ => &outgoing.shell,
         };
         // A closed queue means a closed connection, which every waiting request is told anyway.
-        let _ = queue.send(raw.into_frames());
+        let _ = queue.send(sent);
+    }
+
+    /// Shows a message to the tap, and gives it back where it is ours as well.
+    fn tapped(&self, channel: Channel, message: RawMessage) -> Option<RawMessage> {
+        let Some(tap) = &self.tap else {
+            return Some(message);
+        };
+        let parent = message.parent();
+        // Without a parent it is about the kernel: a welcome, a state.
+        let (own, claimed) = parent.as_ref().map_or((false, true), |parent| {
+            (
+                parent.session == self.session,
+                lock(&self.pending).contains_key(&*parent.msg_id),
+            )
+        });
+        if own {
+            return Some(message);
+        }
+        if claimed {
+            tap.take(channel, message.clone());
+            return Some(message);
+        }
+        drop(parent);
+        tap.take(channel, message);
+        None
     }
 
     /// Verifies a received message and hands it to the request that it answers.
@@ -361,11 +473,19 @@ impl Shared {
         let size = frames.iter().map(|frame| frame.len()).sum();
         let verified = RawMessage::parse(frames).and_then(|raw| {
             lock(&self.verifier).verify(&raw)?;
-            Message::decode(raw)
+            Ok(raw)
         });
-        let Ok(message) = verified else {
-            self.unverified.fetch_add(1, Ordering::Relaxed);
-            return;
+        let message = match verified {
+            Ok(raw) => self.tapped(channel, raw).map(Message::decode),
+            Err(error) => Some(Err(error)),
+        };
+        let message = match message {
+            Some(Ok(message)) => message,
+            Some(Err(_)) => {
+                self.unverified.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            None => return,
         };
         if channel == Channel::Iopub {
             let heard = match message.content {

@@ -11,12 +11,14 @@ pub mod packages;
 pub mod python;
 #[cfg(target_os = "linux")]
 mod sandboxed;
+mod tap;
 
 pub use client::{Client, Exchange, Incoming};
 pub use folder::roots as folder_roots;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]
 pub use sandboxed::Sandboxed;
+pub use tap::Tap;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -250,6 +252,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     pub start_timeout: Duration,
     pub grants: Grants,
+    /// Who else sees what the kernel sends.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 /// A running kernel that we own. Dropping it ends it.
@@ -393,7 +397,7 @@ async fn run(
     let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);
     let deadline = Instant::now() + options.start_timeout;
     let connected = tokio::select! {
-        connected = Client::connect(&folder.connection, deadline) => connected,
+        connected = Client::connect_tapped(&folder.connection, deadline, options.tap.clone()) => connected,
         exit = process.exit() => Err(died_at_start(&*process, exit).await),
     };
     let client = match connected {

@@ -109,10 +109,15 @@ impl RawMessage {
         })
     }
 
-    /// `msg_id` of the request that caused this message; `None` where there is none or it is unreadable.
-    pub fn parent_msg_id(&self) -> Option<Cow<'_, str>> {
+    /// The routing fields of the request that caused this message; `None` where there is none or it is unreadable.
+    pub fn parent(&self) -> Option<Peek<'_>> {
         let parent = peek(&self.parent_header).ok()?;
-        Some(parent.msg_id).filter(|id| !id.is_empty())
+        Some(parent).filter(|parent| !parent.msg_id.is_empty())
+    }
+
+    /// `msg_id` of the request that caused this message.
+    pub fn parent_msg_id(&self) -> Option<Cow<'_, str>> {
+        self.parent().map(|parent| parent.msg_id)
     }
 }
 

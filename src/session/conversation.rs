@@ -59,6 +59,19 @@ pub struct Setup {
     pub environment: String,
 }
 
+/// What a conversation needs to know, whoever has the kernel.
+pub struct Place {
+    pub llm: Arc<dyn Provider>,
+    pub agent: crate::agent::Limits,
+    /// What the models are told about the place where the code runs.
+    pub environment: String,
+    /// Characters of each text that a model reads about an earlier run.
+    pub characters: usize,
+    /// The launcher's, as in `--mode`.
+    pub mode: String,
+    pub kernel: String,
+}
+
 /// One conversation, open for requests.
 pub struct Conversation {
     session: Session,
@@ -86,19 +99,63 @@ impl Conversation {
         Ok(Conversation::open(setup, session))
     }
 
-    fn open(setup: Setup, mut session: Session) -> Conversation {
-        let budget = setup.cell.characters;
+    /// A conversation about a kernel that somebody else has, and [lends](Self::lend) for each request.
+    pub fn about(place: Place, mut session: Session) -> Conversation {
         let events: Vec<Event> = session.earlier().events().cloned().collect();
         let rebuildable = history::successful_cells(&events);
-        let mut agent = Agent::new(setup.llm, setup.agent, &setup.environment);
+        let mut agent = Agent::new(place.llm, place.agent, &place.environment);
         for round in history::conversation(&events) {
             let cells: Vec<(String, String)> = round
                 .cells()
-                .map(|cell| (cell.code.clone(), retold(cell, budget)))
+                .map(|cell| (cell.code.clone(), retold(cell, place.characters)))
                 .collect();
             agent.remember(&round.message, &cells, round.answer.as_deref());
         }
-        let workspace = session.workspace();
+        let first = match rebuildable.is_empty() {
+            true => kernel_event(KernelState::Fresh, "a new kernel"),
+            false => kernel_event(
+                KernelState::Lost,
+                "the session is resumed in a new kernel; files are kept",
+            ),
+        };
+        Conversation {
+            news: session.take_notices(),
+            bench: Bench {
+                seat: Seat::Empty,
+                news: vec![first],
+            },
+            mode: place.mode,
+            kernel: place.kernel,
+            session,
+            agent,
+            rebuildable,
+        }
+    }
+
+    /// Takes a kernel for the requests to come.
+    pub fn lend(&mut self, executor: Executor) {
+        self.bench.seat = Seat::Ready(Box::new(executor));
+    }
+
+    /// Gives the kernel back.
+    pub fn take_back(&mut self) -> Option<Executor> {
+        match std::mem::replace(&mut self.bench.seat, Seat::Empty) {
+            Seat::Ready(executor) => Some(*executor),
+            _ => None,
+        }
+    }
+
+    fn open(setup: Setup, session: Session) -> Conversation {
+        let place = Place {
+            llm: setup.llm,
+            agent: setup.agent,
+            environment: setup.environment,
+            characters: setup.cell.characters,
+            mode: setup.launcher.mode().to_owned(),
+            kernel: setup.choice.name().to_owned(),
+        };
+        let mut conversation = Conversation::about(place, session);
+        let workspace = conversation.session.workspace();
         let places = Places {
             artifacts: Some(workspace.cwd()),
             texts: Some(workspace.outputs()),
@@ -114,6 +171,7 @@ impl Conversation {
             .mounts
             .extend(setup.packages.iter().map(Packages::mount));
         let options = Options {
+            tap: None,
             launcher: setup.launcher.clone(),
             choice: setup.choice.clone(),
             transport: setup.transport,
@@ -127,25 +185,8 @@ impl Conversation {
             let executor = Executor::start(options, places, setup.cell).await?;
             Ok(executor.with_packages(packages))
         };
-        let first = match rebuildable.is_empty() {
-            true => kernel_event(KernelState::Fresh, "a new kernel"),
-            false => kernel_event(
-                KernelState::Lost,
-                "the session is resumed in a new kernel; files are kept",
-            ),
-        };
-        Conversation {
-            news: session.take_notices(),
-            bench: Bench {
-                seat: Seat::Starting(tokio::spawn(start)),
-                news: vec![first],
-            },
-            mode: setup.launcher.mode().to_owned(),
-            kernel: setup.choice.name().to_owned(),
-            session,
-            agent,
-            rebuildable,
-        }
+        conversation.bench.seat = Seat::Starting(tokio::spawn(start));
+        conversation
     }
 
     /// The launcher's, as in `--mode`.

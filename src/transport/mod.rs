@@ -16,7 +16,7 @@ mod stream;
 pub use client::{Dealer, DealerReceiver, DealerSender, Heartbeat, Subscriber};
 pub use gate::Limits;
 pub use queue::{ByteQueue, Popped};
-pub use server::{Publisher, Router, Subscription, bind_heartbeat};
+pub use server::{Publisher, PublisherSender, Router, RouterSender, Subscription, bind_heartbeat};
 
 use bytes::Bytes;
 

@@ -24,6 +24,7 @@ pub struct ByteQueue<T> {
     limit: usize,
     state: Mutex<State<T>>,
     changed: Notify,
+    taken: Notify,
 }
 
 struct State<T> {
@@ -44,6 +45,7 @@ impl<T> ByteQueue<T> {
                 closed: false,
             }),
             changed: Notify::new(),
+            taken: Notify::new(),
         }
     }
 
@@ -89,6 +91,7 @@ impl<T> ByteQueue<T> {
                 let mut state = self.lock();
                 if let Some((entry, bytes)) = state.entries.pop_front() {
                     state.bytes -= bytes;
+                    self.taken.notify_one();
                     return Some(entry);
                 }
                 if state.closed {
@@ -97,6 +100,16 @@ impl<T> ByteQueue<T> {
             }
             self.changed.notified().await;
         }
+    }
+
+    /// Bytes that wait now.
+    pub fn bytes(&self) -> usize {
+        self.lock().bytes
+    }
+
+    /// Waits until an entry is taken. May return for one that was taken before. Safe to cancel.
+    pub async fn taken(&self) {
+        self.taken.notified().await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {

@@ -1,7 +1,7 @@
 //! The kernel's end of the five channels: what front ends connect to.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +25,10 @@ const EXHAUSTED: Duration = Duration::from_millis(100);
 const INBOX: usize = 256;
 /// Bytes that wait for one slow peer; beyond that a subscriber misses some, and another client is disconnected.
 const BACKLOG: usize = 64 << 20;
+/// Bytes that may wait for a subscriber before the source is asked to wait, too.
+const CALM: usize = 4 << 20;
+/// How long a subscriber may take nothing and still be waited for.
+const STALL: Duration = Duration::from_millis(250);
 /// Subscriptions that one connection may make, and the longest.
 const SUBSCRIPTIONS: usize = 1024;
 const TOPIC: u64 = 1024;
@@ -82,10 +86,14 @@ type Outboxes = Arc<Mutex<HashMap<Bytes, Outbox>>>;
 /// A ROUTER for any number of clients: shell, control or stdin. Messages begin with the client's identity frame,
 /// in both directions.
 pub struct Router {
+    pub sender: RouterSender,
     inbox: mpsc::Receiver<Frames>,
-    outboxes: Outboxes,
     _serving: Serving,
 }
+
+/// Sends to the clients of a [`Router`]; clones do the same.
+#[derive(Clone)]
+pub struct RouterSender(Outboxes);
 
 impl Router {
     pub async fn bind(address: Address) -> Result<Router, TransportError> {
@@ -97,8 +105,8 @@ impl Router {
             move |stream| serve_router(stream, outboxes.clone(), inbox_sender.clone())
         });
         Ok(Router {
+            sender: RouterSender(outboxes),
             inbox,
-            outboxes,
             _serving: serving,
         })
     }
@@ -107,13 +115,15 @@ impl Router {
     pub async fn recv(&mut self) -> Option<Frames> {
         self.inbox.recv().await
     }
+}
 
+impl RouterSender {
     /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left. One that
     /// takes nothing for too long is disconnected; nobody waits for it.
     pub fn send(&self, frames: Frames) {
         let outbox = frames
             .first()
-            .and_then(|identity| lock(&self.outboxes).get(identity).cloned());
+            .and_then(|identity| lock(&self.0).get(identity).cloned());
         if let Some(outbox) = outbox {
             let bytes = frames.iter().map(Bytes::len).sum();
             outbox.push(frames, bytes, true);
@@ -165,15 +175,26 @@ pub struct Subscription {
     pub topic: Bytes,
 }
 
-type Queues = Arc<Mutex<HashMap<u64, Arc<ByteQueue<Frames>>>>>;
+/// What waits for one subscriber.
+struct Backlog {
+    queue: ByteQueue<Frames>,
+    /// Nobody waits for it any more.
+    stalled: AtomicBool,
+}
+
+type Backlogs = Arc<Mutex<HashMap<u64, Arc<Backlog>>>>;
 
 /// A PUB for any number of subscribers: iopub. A slow one misses messages, and neither delays the others nor fills
 /// the memory.
 pub struct Publisher {
-    queues: Queues,
+    pub sender: PublisherSender,
     subscriptions: mpsc::Receiver<Subscription>,
     _serving: Serving,
 }
+
+/// Sends to the subscribers of a [`Publisher`]; clones do the same.
+#[derive(Clone)]
+pub struct PublisherSender(Backlogs);
 
 impl Publisher {
     /// `gap` makes the message that a subscriber gets in place of those it missed (their number, their bytes).
@@ -183,44 +204,31 @@ impl Publisher {
     {
         let listener = Listener::bind(&address).await?;
         let (subscribed, subscriptions) = mpsc::channel(INBOX);
-        let queues = Queues::default();
+        let backlogs = Backlogs::default();
         let numbers = AtomicU64::new(0);
         let gap = Arc::new(gap);
         let serving = accept(listener, {
-            let queues = queues.clone();
+            let backlogs = backlogs.clone();
             move |stream| {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                let (queues, subscribed, gap) = (queues.clone(), subscribed.clone(), gap.clone());
+                let backlogs = backlogs.clone();
+                let (subscribed, gap) = (subscribed.clone(), gap.clone());
                 async move {
-                    let queue = Arc::new(ByteQueue::new(BACKLOG));
-                    lock(&queues).insert(number, queue.clone());
-                    serve_subscriber(stream, number, &queue, subscribed, &*gap).await;
-                    lock(&queues).remove(&number);
+                    let backlog = Arc::new(Backlog {
+                        queue: ByteQueue::new(BACKLOG),
+                        stalled: AtomicBool::new(false),
+                    });
+                    lock(&backlogs).insert(number, backlog.clone());
+                    serve_subscriber(stream, number, &backlog, subscribed, &*gap).await;
+                    lock(&backlogs).remove(&number);
                 }
             }
         });
         Ok(Publisher {
-            queues,
+            sender: PublisherSender(backlogs),
             subscriptions,
             _serving: serving,
         })
-    }
-
-    /// Publishes to every subscriber of the topic that the first frame begins with. `keep` marks what a front end
-    /// cannot do without (states, replies to its own cells): it is dropped last.
-    pub fn publish(&self, frames: &Frames, keep: bool) {
-        let bytes = frames.iter().map(Bytes::len).sum();
-        for queue in lock(&self.queues).values() {
-            queue.push(frames.clone(), bytes, keep);
-        }
-    }
-
-    /// Sends to one subscriber only.
-    pub fn send_to(&self, subscriber: u64, frames: Frames) {
-        let bytes = frames.iter().map(Bytes::len).sum();
-        if let Some(queue) = lock(&self.queues).get(&subscriber) {
-            queue.push(frames, bytes, true);
-        }
     }
 
     /// The next subscription that a front end makes, which `iopub_welcome` answers (JEP 65). Those that nobody asks for
@@ -230,10 +238,46 @@ impl Publisher {
     }
 }
 
+impl PublisherSender {
+    /// Publishes to every subscriber of the topic that the first frame begins with. `keep` marks what a front end
+    /// cannot do without (states, replies to its own cells): it is dropped last.
+    pub fn publish(&self, frames: &Frames, keep: bool) {
+        let bytes = frames.iter().map(Bytes::len).sum();
+        for backlog in lock(&self.0).values() {
+            backlog.queue.push(frames.clone(), bytes, keep);
+        }
+    }
+
+    /// Sends to one subscriber only.
+    pub fn send_to(&self, subscriber: u64, frames: Frames) {
+        let bytes = frames.iter().map(Bytes::len).sum();
+        if let Some(backlog) = lock(&self.0).get(&subscriber) {
+            backlog.queue.push(frames, bytes, true);
+        }
+    }
+
+    /// Waits for subscribers that are slow, and not for one that has taken nothing for a while. Safe to cancel.
+    pub async fn ready(&self) {
+        loop {
+            let slow = |backlog: &&Arc<Backlog>| {
+                backlog.queue.bytes() > CALM && !backlog.stalled.load(Ordering::Relaxed)
+            };
+            let slow = lock(&self.0).values().find(slow).cloned();
+            let Some(slow) = slow else { return };
+            if tokio::time::timeout(STALL, slow.queue.taken())
+                .await
+                .is_err()
+            {
+                slow.stalled.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 async fn serve_subscriber(
     stream: Box<dyn Stream>,
     number: u64,
-    queue: &ByteQueue<Frames>,
+    backlog: &Backlog,
     subscribed: mpsc::Sender<Subscription>,
     gap: &(dyn Fn(u64, u64) -> Frames + Send + Sync),
 ) {
@@ -262,7 +306,10 @@ async fn serve_subscriber(
                 }
             }
             _ = gate.closed() => return,
-            Some(popped) = queue.pop() => {
+            Some(popped) = backlog.queue.pop() => {
+                if backlog.queue.bytes() <= CALM {
+                    backlog.stalled.store(false, Ordering::Relaxed);
+                }
                 let frames = match popped {
                     Popped::Item(frames) => frames,
                     Popped::Gap { messages, bytes } => gap(messages, bytes),

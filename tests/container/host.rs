@@ -222,6 +222,7 @@ impl Place {
 
     pub async fn try_start(&self) -> Result<Running, KernelError> {
         let options = Options {
+            tap: None,
             launcher: self.launcher.clone(),
             choice: self.launcher.choice().unwrap(),
             transport: Transport::Ipc,

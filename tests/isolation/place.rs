@@ -248,6 +248,7 @@ impl Place {
         let executable = python();
         let prefix = executable.parent().unwrap().parent().unwrap().to_path_buf();
         Options {
+            tap: None,
             launcher: self.launcher(),
             choice: Choice::Python(Python {
                 executable,

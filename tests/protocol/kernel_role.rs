@@ -130,13 +130,15 @@ async fn a_subscriber_that_never_reads_delays_nobody_and_fills_no_memory() {
             // Not zeroes, which would take no memory.
             Bytes::from(vec![number as u8 | 1; 1 << 20]),
         ];
-        publisher.publish(&message, false);
+        publisher.sender.publish(&message, false);
         let received = tokio::time::timeout(5 * SECOND, healthy.recv()).await;
         assert_eq!(received.unwrap().unwrap()[1], number.to_string().as_bytes());
         let grown = resident().saturating_sub(before) >> 20;
         assert!(grown < 200, "{grown} MB more after {number} MB");
     }
-    publisher.publish(&vec![Bytes::from_static(b"idle")], true);
+    publisher
+        .sender
+        .publish(&vec![Bytes::from_static(b"idle")], true);
 
     // Now it reads again: everything to some point, how much is missing, and what it cannot do without.
     let (mut next, mut missing) = (0, 0);
@@ -179,14 +181,16 @@ async fn a_client_that_takes_no_replies_delays_nobody_and_is_disconnected() {
 
     let before = resident();
     for number in 0..300u32 {
-        router.send(vec![request[0].clone(), Bytes::from(vec![1; 1 << 20])]);
+        router
+            .sender
+            .send(vec![request[0].clone(), Bytes::from(vec![1; 1 << 20])]);
         healthy
             .sender
             .send(vec![Bytes::from(number.to_string())])
             .await
             .unwrap();
         let asked = router.recv().await.unwrap();
-        router.send(asked);
+        router.sender.send(asked);
         let answer = tokio::time::timeout(5 * SECOND, healthy.receiver.recv()).await;
         assert_eq!(answer.unwrap().unwrap(), [number.to_string().as_bytes()]);
         let grown = resident().saturating_sub(before) >> 20;
@@ -242,9 +246,11 @@ async fn a_peer_that_announces_terabytes_loses_its_own_connection_only() {
         .unwrap();
     let frames = router.recv().await.unwrap();
     assert_eq!(frames, [&b"good"[..], b"still here"]);
-    router.send(frames);
+    router.sender.send(frames);
     assert_eq!(good.receiver.recv().await.unwrap(), [&b"still here"[..]]);
-    publisher.publish(&vec![Bytes::from_static(b"news")], true);
+    publisher
+        .sender
+        .publish(&vec![Bytes::from_static(b"news")], true);
     assert_eq!(subscriber.recv().await.unwrap(), [&b"news"[..]]);
 }
 
@@ -283,7 +289,7 @@ async fn more_connections_than_a_channel_serves_are_closed_at_once_until_some_le
     // The others are served as before.
     held[255].write_all(&frame(0, b"hello")).await.unwrap();
     let frames = router.recv().await.unwrap();
-    router.send(frames);
+    router.sender.send(frames);
     assert_eq!(read_message(&mut held[255]).await.unwrap(), [b"hello"]);
 
     held.truncate(100);
@@ -327,7 +333,7 @@ async fn endless_subscriptions_end_the_connection() {
     }
     let news: Frames = vec![Bytes::from_static(b"999")];
     loop {
-        publisher.publish(&news, true);
+        publisher.sender.publish(&news, true);
         let heard = tokio::time::timeout(SECOND / 20, read_message(&mut modest)).await;
         if let Ok(message) = heard {
             assert_eq!(message.unwrap(), [b"999"]);

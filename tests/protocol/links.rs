@@ -58,7 +58,7 @@ async fn two_hundred_links_leave_no_file_no_task_and_no_folder() {
                 .await
                 .unwrap();
             let frames = router.recv().await.unwrap();
-            router.send(frames);
+            router.sender.send(frames);
             let answer = dealer.receiver.recv().await.unwrap();
             assert_eq!(answer, [number.to_string().as_bytes()]);
         }

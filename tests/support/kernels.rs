@@ -21,6 +21,7 @@ pub fn python() -> &'static Python {
 
 pub fn options(transport: Transport) -> Options {
     Options {
+        tap: None,
         launcher: Arc::new(Local {
             supervisor: PathBuf::from(env!("CARGO_BIN_EXE_heddle")),
         }),
@@ -36,6 +37,7 @@ pub fn options(transport: Transport) -> Options {
 /// Options for a kernel that is this command.
 pub fn command(argv: &[&str]) -> Options {
     Options {
+        tap: None,
         choice: Choice::Installed(Box::new(Installed {
             name: "odd".into(),
             folder: PathBuf::new(),

@@ -86,7 +86,7 @@ impl ScriptedKernel {
                         let topic = String::from_utf8(subscription.topic.to_vec()).unwrap();
                         let welcome = IopubWelcome { subscription: topic };
                         let welcome = state.sign(Message::request(welcome, "scripted", "kernel"));
-                        state.publisher.send_to(subscription.subscriber, welcome);
+                        state.publisher.sender.send_to(subscription.subscriber, welcome);
                     }
                 }
             }
@@ -104,7 +104,7 @@ impl State {
     fn publish(&self, parent: &Message, content: impl Into<Content>) {
         let mut message = Message::request(content, "scripted", "kernel").as_child_of(parent);
         message.identities = vec![Bytes::from_static(b"kernel.scripted")];
-        self.publisher.publish(&self.sign(message), true);
+        self.publisher.sender.publish(&self.sign(message), true);
     }
 
     fn state(&self, parent: &Message, execution_state: ExecutionState) {
@@ -161,7 +161,7 @@ impl State {
                             password: false,
                         };
                         let ask = self.sign(Message::reply_to(&request, prompt));
-                        self.stdin.send(ask);
+                        self.stdin.sender.send(ask);
                         self.asking = Some(request);
                         return;
                     }
@@ -172,7 +172,7 @@ impl State {
             _ => return self.state(&request, ExecutionState::Idle),
         };
         let reply = self.sign(Message::reply_to(&request, reply));
-        router.send(reply);
+        router.sender.send(reply);
         self.state(&request, ExecutionState::Idle);
     }
 
@@ -199,7 +199,7 @@ impl State {
             );
         }
         let reply = self.sign(Message::reply_to(&request, self.executed()));
-        shell.send(reply);
+        shell.sender.send(reply);
         self.state(&request, ExecutionState::Idle);
     }
 }

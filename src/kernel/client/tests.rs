@@ -25,11 +25,15 @@ async fn forgetful_kernel(info: ConnectionInfo) {
             true => Content::ExecuteReply(ExecuteReply::default()),
             false => Content::KernelInfoReply(KernelInfoReply::default()),
         };
-        shell.send(frames(&Message::reply_to(&request, reply)));
+        shell
+            .sender
+            .send(frames(&Message::reply_to(&request, reply)));
         if !executes {
             let execution_state = ExecutionState::Idle;
             let idle = Message::request(Status { execution_state }, "kernel", "");
-            iopub.publish(&frames(&idle.as_child_of(&request)), true);
+            iopub
+                .sender
+                .publish(&frames(&idle.as_child_of(&request)), true);
         }
     }
 }
