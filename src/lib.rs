@@ -5,6 +5,7 @@
 //!
 //! - [`cli`]: the command line: one file a subcommand
 //! - [`doctor`]: what this machine can do, found out and explained
+//! - [`bridge`]: the kernel that front ends start, with the agent in it
 //! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
 //! - [`executor`]: code in, a stream of events and an outcome out
@@ -19,6 +20,7 @@
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;
+pub mod bridge;
 pub mod cli;
 pub mod config;
 pub mod doctor;

@@ -65,3 +65,42 @@ impl Approver for Nobody {
         Box::pin(std::future::ready(Decision::Rejected { reason }))
     }
 }
+
+/// What an answer, as a person types it, decides by itself; a reason may follow the no.
+pub fn decision(answer: &str) -> Option<Decision> {
+    let answer = answer.trim();
+    match answer.to_lowercase().as_str() {
+        "y" | "yes" | "是" => return Some(Decision::Once),
+        "s" | "session" => return Some(Decision::Session),
+        _ => {}
+    }
+    let (first, reason) = answer.split_once(char::is_whitespace)?;
+    is_no(first.trim_end_matches([',', ':'])).then(|| rejected(reason))
+}
+
+/// Whether an answer is a no without a reason.
+pub fn is_no(answer: &str) -> bool {
+    matches!(answer.trim().to_lowercase().as_str(), "n" | "no" | "否")
+}
+
+/// A no, for a reason.
+pub fn rejected(reason: &str) -> Decision {
+    Decision::Rejected {
+        reason: reason.trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clear_word_decides_and_nothing_else_does() {
+        assert_eq!(decision(" Y "), Some(Decision::Once));
+        assert_eq!(decision("s"), Some(Decision::Session));
+        assert_eq!(decision("no, use csv"), Some(rejected("use csv")));
+        for unclear in ["", "yep", "n", "maybe later", "ys"] {
+            assert_eq!(decision(unclear), None, "{unclear}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use super::code_approval::Leave;
 use super::packages::Provided;
 use super::reply::{self, CodeReply};
 use super::stream::{FenceStream, FieldStream};
-use super::{Agent, AgentError, Scene, Workbench};
+use super::{Agent, AgentError, Extent, Scene, Workbench};
 use crate::event::{Event, Part, Sink, Status};
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Interrupts, Outcome, Variable};
@@ -34,6 +34,8 @@ enum Tried {
 pub(super) enum Step {
     /// What the Planner is told.
     Report(String),
+    /// The code is written, which is all that was wanted.
+    Written,
     /// The person stopped it.
     Interrupted,
 }
@@ -68,6 +70,14 @@ impl Agent {
             };
             let failure = match reply {
                 Ok(CodeReply::Text(text)) => return Ok(Step::Report(text)),
+                Ok(CodeReply::Code { thought, code }) if self.limits.extent == Extent::Code => {
+                    scene.sink.emit(Event::Code {
+                        code,
+                        thought,
+                        attempt,
+                    });
+                    return Ok(Step::Written);
+                }
                 Ok(CodeReply::Code { thought, code }) => {
                     let last = before.replace(code.clone());
                     let last = last.as_deref();

@@ -51,6 +51,19 @@ pub struct Limits {
     pub policy: Option<Policy>,
     /// When a person is asked before code runs.
     pub approve: approval::When,
+    /// How far a round goes.
+    pub extent: Extent,
+}
+
+/// How far the agent goes with a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// A plan is made, and nothing else.
+    Plan,
+    /// Code is written, and not run.
+    Code,
+    #[default]
+    Run,
 }
 
 /// Where code runs. The kernel starts while the first model is still thinking, so it is asked for where it is needed.
@@ -99,6 +112,12 @@ impl Agent {
             code_allowed: false,
             decided: packages::Decided::default(),
         }
+    }
+
+    /// Goes on with another model, or other limits.
+    pub fn equip(&mut self, llm: Arc<dyn Provider>, limits: Limits) {
+        self.llm = llm;
+        self.limits = limits;
     }
 
     /// Works on a request until it is answered. `notes` tell the Planner about files that came with it.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::code_interpreter::Step;
 use super::reply::{self, PlannerReply, Recipient, Stop};
 use super::stream::FieldStream;
-use super::{Agent, AgentError, Scene};
+use super::{Agent, AgentError, Extent, Scene};
 use crate::event::{Event, Part, Status};
 use crate::llm::ResponseFormat;
 
@@ -82,13 +82,23 @@ impl Agent {
             };
             unreadable = 0;
             self.planner.said(text);
+            let only_plan = self.limits.extent == Extent::Plan;
             let planned = !reply.plan.trim().is_empty() || !reply.init_plan.trim().is_empty();
-            if planned && reply.send_to == Recipient::CodeInterpreter {
+            if (planned || only_plan) && reply.send_to == Recipient::CodeInterpreter {
                 scene.sink.emit(Event::Plan {
                     init_plan: reply.init_plan.clone(),
-                    plan: reply.plan.clone(),
+                    plan: match planned {
+                        true => reply.plan.clone(),
+                        // One step needs no list; its task is the plan.
+                        false => reply.message.clone(),
+                    },
                     current_plan_step: reply.current_plan_step.clone(),
                 });
+                if only_plan {
+                    self.planner
+                        .told("The User wanted the plan only: nothing was run.");
+                    return Ok(Status::Ok);
+                }
             }
             if reply.send_to == Recipient::User || last {
                 return Ok(self.answer(scene, reply, last));
@@ -101,6 +111,11 @@ impl Agent {
             };
             match self.interpret(scene, task, reply.code).await? {
                 Step::Report(report) => self.planner.told(format!("CodeInterpreter: {report}")),
+                Step::Written => {
+                    self.planner
+                        .told("CodeInterpreter: I wrote code. The User did not want it run.");
+                    return Ok(Status::Ok);
+                }
                 Step::Interrupted => return Ok(Status::Interrupted),
             }
         }

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use super::keyboard::Keyboard;
 use super::setup;
 use super::terminal::safe;
-use crate::agent::approval::{Approver, Decision, Nobody, Question};
+use crate::agent::approval::{Approver, Decision, Nobody, Question, decision, is_no, rejected};
 use crate::executor::Input;
 
 /// Whether somebody can be asked.
@@ -62,22 +62,6 @@ impl Approver for Person {
     }
 }
 
-/// What an answer decides by itself; a reason may follow the no.
-fn decision(answer: &str) -> Option<Decision> {
-    let answer = answer.trim();
-    match answer.to_lowercase().as_str() {
-        "y" | "yes" | "是" => return Some(Decision::Once),
-        "s" | "session" => return Some(Decision::Session),
-        _ => {}
-    }
-    let (first, reason) = answer.split_once(char::is_whitespace)?;
-    is_no(first.trim_end_matches([',', ':'])).then(|| rejected(reason))
-}
-
-fn is_no(answer: &str) -> bool {
-    matches!(answer.trim().to_lowercase().as_str(), "n" | "no" | "否")
-}
-
 /// The text as the person's editor left it.
 fn edited(text: &str) -> Result<String, String> {
     let editor = ["VISUAL", "EDITOR"].into_iter().find_map(std::env::var_os);
@@ -105,12 +89,6 @@ fn edited(text: &str) -> Result<String, String> {
     }
 }
 
-fn rejected(reason: &str) -> Decision {
-    Decision::Rejected {
-        reason: reason.trim().to_owned(),
-    }
-}
-
 fn show(question: &Question) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     let mut err = anstream::stderr();
@@ -119,19 +97,4 @@ fn show(question: &Question) {
     let details: String = details.lines().map(|line| format!("  {line}\n")).collect();
     // A question that cannot be shown is answered with no by the end of input.
     let _ = writeln!(err, "\n{style}? {what}{style:#}\n{}", details.trim_end());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clear_word_decides_and_nothing_else_does() {
-        assert_eq!(decision(" Y "), Some(Decision::Once));
-        assert_eq!(decision("s"), Some(Decision::Session));
-        assert_eq!(decision("no, use csv"), Some(rejected("use csv")));
-        for unclear in ["", "yep", "n", "maybe later", "ys"] {
-            assert_eq!(decision(unclear), None, "{unclear}");
-        }
-    }
 }

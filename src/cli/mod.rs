@@ -50,7 +50,7 @@ struct Cli {
 }
 
 /// Options of every command.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Global {
     /// The project's folder, with heddle.toml or taskweaver_config.json
     #[arg(short = 'p', long, global = true, value_name = "DIR")]
@@ -180,7 +180,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Init(init) => init.run(),
         Command::Env(env) => env.run(&cli.global).await,
-        Command::Kernel(kernel) => kernel.run(&cli.global),
+        Command::Kernel(kernel) => kernel.run(&cli.global).await,
         Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),

@@ -228,9 +228,19 @@ fn machine_memory() -> u64 {
 
 /// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
 pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
+    let bar = Steps::new();
+    choose_kernel_telling(settings, launcher, &mut |step| bar.show(step))
+}
+
+/// The same, with progress told to somebody. Blocking.
+pub fn choose_kernel_telling(
+    settings: &Settings,
+    launcher: &dyn Launcher,
+    progress: python::Progress,
+) -> Result<Choice, CliError> {
     match launcher.choice() {
         Some(choice) => Ok(choice),
-        None => own_kernel(settings),
+        None => Ok(Choice::of(settings.kernel.name.as_deref(), progress)?),
     }
 }
 
@@ -397,22 +407,15 @@ pub fn conversation(
     Ok(Setup {
         root: workspace(loaded)?,
         llm,
-        agent: crate::agent::Limits {
-            retries: settings.code_interpreter.max_retry_count,
-            rounds: settings.session.max_internal_chat_round_num,
-            characters: settings.code_interpreter.output_chars,
-            policy: match settings.code_interpreter.code_verification_on {
-                true => Some(policy(settings)?),
-                false => None,
-            },
-            approve: match settings.code_interpreter.approve {
-                Approve::Never => When::Never,
-                Approve::Risky => When::Risky,
-                Approve::Always => When::Always,
-            },
-        },
+        agent: agent_limits(settings)?,
         cell: limits(settings),
-        environment: environment(launcher.mode(), &choice, settings, packages.as_ref()),
+        environment: environment(
+            launcher.mode(),
+            &choice,
+            settings,
+            packages.as_ref(),
+            approver::is_present(),
+        ),
         packages,
         transport: transport(settings, &*launcher)?,
         launcher,
@@ -420,6 +423,25 @@ pub fn conversation(
         env: variables(&args.env)?,
         grants: grants(settings, &args.mounts)?,
         start_timeout: settings.kernel.start_timeout,
+    })
+}
+
+/// What a round of the agent's may take.
+pub fn agent_limits(settings: &Settings) -> Result<crate::agent::Limits, CliError> {
+    Ok(crate::agent::Limits {
+        retries: settings.code_interpreter.max_retry_count,
+        rounds: settings.session.max_internal_chat_round_num,
+        characters: settings.code_interpreter.output_chars,
+        policy: match settings.code_interpreter.code_verification_on {
+            true => Some(policy(settings)?),
+            false => None,
+        },
+        approve: match settings.code_interpreter.approve {
+            Approve::Never => When::Never,
+            Approve::Risky => When::Risky,
+            Approve::Always => When::Always,
+        },
+        extent: crate::agent::Extent::Run,
     })
 }
 
@@ -434,12 +456,14 @@ pub fn policy(settings: &Settings) -> Result<Policy, CliError> {
     .map_err(|error| CliError::Usage(error.to_string()))
 }
 
-/// What the models are told of the place where their code runs. The same all day, for the sake of prompt caches.
-fn environment(
+/// What the models are told of the place where their code runs, and whether somebody `asks` leave for packages. The
+/// same all day, for the sake of prompt caches.
+pub fn environment(
     mode: &str,
     choice: &Choice,
     settings: &Settings,
     packages: Option<&Packages>,
+    asks: bool,
 ) -> String {
     let mut text = match mode {
         "local" => "The code runs on the User's own computer with the User's permissions: touch nothing outside the \
@@ -474,7 +498,7 @@ fn environment(
         ));
     }
     if let Some(packages) = packages {
-        text.push_str(&about_packages(packages, approver::is_present()));
+        text.push_str(&about_packages(packages, asks));
     }
     text.push_str(&format!(" Today is {}.", jiff::ZonedDateTime::now().date()));
     text

@@ -67,14 +67,17 @@ pub(super) async fn run(
     let mut interruptions = 0;
     // When the cell is interrupted next: at its time limit first, then while it will not stop.
     let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
-    let mut exchange = client.request(
-        Channel::Shell,
-        Content::ExecuteRequest(ExecuteRequest {
-            code: code.to_owned(),
-            allow_stdin: input.is_present(),
-            ..ExecuteRequest::default()
-        }),
-    );
+    let request = Content::ExecuteRequest(ExecuteRequest {
+        code: code.to_owned(),
+        allow_stdin: input.is_present(),
+        // Other clients' cells wait behind ours, and what fails here is tried again.
+        stop_on_error: executor.acts_for.is_none(),
+        ..ExecuteRequest::default()
+    });
+    let mut exchange = match &executor.acts_for {
+        None => client.request(Channel::Shell, request),
+        Some(header) => client.request_as(header, Channel::Shell, request),
+    };
     loop {
         let next = tokio::select! {
             // In this order: output without end must not keep a person from ending it.

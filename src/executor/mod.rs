@@ -19,6 +19,7 @@ use std::time::Duration;
 use crate::event::{Event, KernelState, Sink};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Kernel, KernelError, Options};
+use crate::protocol::Header;
 use artifacts::Snapshot;
 
 /// Where things go.
@@ -51,6 +52,8 @@ pub struct Executor {
     cells: u64,
     death: Death,
     packages: Option<Packages>,
+    /// The request of another client's that cells are run for.
+    acts_for: Option<Header>,
 }
 
 /// Who knows that the kernel has died.
@@ -81,6 +84,7 @@ impl Executor {
             cells: 0,
             death: Death::default(),
             packages: None,
+            acts_for: None,
         };
         executor.prepare();
         executor.files = executor.look();
@@ -93,6 +97,11 @@ impl Executor {
         self.packages = packages;
         self.show_packages();
         self
+    }
+
+    /// From now on, cells are run as a part of another client's request: what they put out is that one's.
+    pub fn act_for(&mut self, request: Option<Header>) {
+        self.acts_for = request;
     }
 
     /// The project's packages, where this kernel can have some.

@@ -55,7 +55,8 @@ fn search_path(prefixes: &[PathBuf]) -> Vec<Place> {
     places
 }
 
-fn user_data_folder() -> Option<PathBuf> {
+/// Where Jupyter keeps what is a user's own.
+pub fn user_data_folder() -> Option<PathBuf> {
     if let Some(folder) = std::env::var_os("JUPYTER_DATA_DIR") {
         return Some(folder.into());
     }

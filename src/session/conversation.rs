@@ -132,6 +132,23 @@ impl Conversation {
         }
     }
 
+    /// Goes on with another model, or other limits.
+    pub fn equip(&mut self, place: Place) {
+        self.agent.equip(place.llm, place.agent);
+    }
+
+    /// The kernel that was lent has ended, and another is in its place.
+    pub fn lost(&mut self, reason: &str) {
+        self.rebuildable.clear();
+        let reason = format!("the kernel {reason}");
+        self.agent.inform(&format!(
+            "A new kernel was started, because {reason}: all variables are lost, files are kept."
+        ));
+        self.bench
+            .news
+            .push(kernel_event(KernelState::Lost, &reason));
+    }
+
     /// Takes a kernel for the requests to come.
     pub fn lend(&mut self, executor: Executor) {
         self.bench.seat = Seat::Ready(Box::new(executor));

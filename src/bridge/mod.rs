@@ -1,0 +1,548 @@
+//! The kernel that front ends start: their sockets on one side, the kernel that runs the code on the other.
+//!
+//! The front ends' sockets are bound at once and `kernel_info` and heartbeats answered, while the backing kernel
+//! starts in its own place, with a key of its own. Then every message passes in the form it has: verified once with
+//! the sender's key, signed once with the receiver's, its content not looked at. Two things are decided here: what
+//! becomes of requests when the backing kernel is not there, or dies; and that a cell which begins with one of the
+//! [`magic`]s is the agent's.
+
+mod answers;
+mod ask;
+mod cell;
+mod front;
+mod magic;
+pub mod parent;
+mod questions;
+mod relay;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::executor::{Executor, Interrupter, interrupts};
+use crate::kernel::{Client, Tap};
+use crate::protocol::content::{
+    ClearOutput, ExecutionState, KernelInfoReply, ReplyStatus, ShutdownReply, Stream,
+};
+use crate::protocol::{Channel, ConnectionInfo, Content, RawMessage};
+use crate::session::Session;
+use crate::session::conversation::Place;
+use answers::Answers;
+use ask::{Ended, Talk};
+pub use front::FrontError;
+use front::{Desk, FromFront, Front};
+pub use magic::Wish;
+use questions::Questions;
+use relay::Relay;
+
+/// Bytes of requests that wait here for the kernel; beyond that the front ends wait.
+const WAITING: usize = 64 << 20;
+/// How long a cell waits for the kernel's start before it is told what it waits for.
+const SILENCE: Duration = Duration::from_millis(700);
+/// How long the backing kernel may take to end when it is asked to.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// What the bridge stands in front of.
+pub trait Backing: Send + Sync + 'static {
+    /// Starts the kernel, saying in lines what takes time. An error is one text with the next command in it.
+    fn start(
+        &self,
+        tap: Arc<dyn Tap>,
+        progress: mpsc::UnboundedSender<String>,
+    ) -> BoxFuture<'static, Result<Executor, String>>;
+
+    /// The model and its limits, with what a wish changes of them.
+    fn place(&self, wish: &Wish) -> Result<Place, String>;
+
+    /// The session that the agent's cells belong to: that of an earlier bridge on these addresses, or a new one.
+    fn session(&self) -> Result<Session, String>;
+}
+
+/// Whose requests are answered, and how the bridge came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A front end asked for it.
+    Shutdown,
+    /// Whoever waits for us has gone.
+    Abandoned,
+    /// Nobody asked for anything for as long as was allowed.
+    Idle,
+}
+
+/// How a bridge behaves.
+pub struct Conduct {
+    /// What the kernel is known to say of itself, until it does.
+    pub info: Option<KernelInfoReply>,
+    /// In words for people, such as `the sandbox`.
+    pub place: String,
+    /// Ends the bridge when nothing was asked for so long.
+    pub idle: Option<Duration>,
+}
+
+/// A request of a front end that waits.
+struct Waiting {
+    channel: Channel,
+    message: RawMessage,
+    bytes: usize,
+    /// [`Relay::failures`] when it came: a cell is not run when one before it failed meanwhile.
+    failures: u64,
+    told: bool,
+}
+
+/// Where the backing kernel is.
+enum Seat {
+    Starting(JoinHandle<Result<Executor, String>>),
+    Here(Box<Executor>),
+    /// The agent works in it.
+    Lent(JoinHandle<Ended>),
+    /// It could not be started. The next cell tries again.
+    Empty,
+}
+
+/// The bridge at work.
+struct Bridge {
+    front: Front,
+    desk: Desk,
+    relay: Arc<Relay>,
+    backing: Arc<dyn Backing>,
+    answers: Answers,
+    seat: Seat,
+    waiting: VecDeque<Waiting>,
+    progress: mpsc::UnboundedReceiver<String>,
+    progress_sender: mpsc::UnboundedSender<String>,
+    steps: String,
+    talk: Talk,
+    questions: Arc<Questions>,
+    interrupter: Interrupter,
+    place: String,
+}
+
+/// Serves front ends on the addresses of `info` until one of them shuts the kernel down, or `abandoned` says that
+/// nobody is there any more.
+///
+/// # Errors
+/// When the addresses cannot be bound. Everything later is told to the front ends.
+pub async fn serve(
+    info: &ConnectionInfo,
+    backing: Arc<dyn Backing>,
+    conduct: Conduct,
+    abandoned: impl Future<Output = ()>,
+) -> Result<End, FrontError> {
+    let (front, desk) = Front::bind(info).await?;
+    let (progress_sender, progress) = mpsc::unbounded_channel();
+    let (interrupter, _) = interrupts();
+    let mut bridge = Bridge {
+        relay: Relay::new(desk.clone()),
+        answers: Answers::new(info, conduct.info, &conduct.place),
+        front,
+        desk,
+        backing,
+        seat: Seat::Empty,
+        waiting: VecDeque::new(),
+        progress,
+        progress_sender,
+        steps: String::new(),
+        talk: Talk::default(),
+        questions: Arc::default(),
+        interrupter,
+        place: conduct.place,
+    };
+    bridge.start();
+    let end = tokio::select! {
+        end = bridge.run(conduct.idle) => end,
+        () = abandoned => End::Abandoned,
+    };
+    bridge.end().await;
+    Ok(end)
+}
+
+/// What the bridge waits for.
+enum Happened {
+    Front(FromFront),
+    Started(Result<Executor, String>),
+    Progress(String),
+    Died(String),
+    Asked(Box<Ended>),
+    /// The first of the waiting requests can go.
+    Room,
+    Silence,
+    Idle,
+}
+
+impl Bridge {
+    fn start(&mut self) {
+        self.steps.clear();
+        let start = self
+            .backing
+            .start(self.relay.clone(), self.progress_sender.clone());
+        self.seat = Seat::Starting(tokio::spawn(start));
+    }
+
+    async fn run(&mut self, idle: Option<Duration>) -> End {
+        loop {
+            let happened = self.next(idle).await;
+            match happened {
+                Happened::Front(FromFront::Subscribed(subscription)) => {
+                    self.desk.welcome(subscription);
+                }
+                Happened::Front(FromFront::Message(channel, message)) => {
+                    if let Some(end) = self.take(channel, message).await {
+                        return end;
+                    }
+                }
+                Happened::Started(Ok(executor)) => self.begin(executor).await,
+                Happened::Started(Err(reason)) => self.cannot_start(&reason),
+                Happened::Progress(step) => self.tell(&step),
+                Happened::Silence => self.tell(""),
+                Happened::Died(reason) => self.died(&reason),
+                Happened::Asked(ended) => self.asked(*ended).await,
+                Happened::Room => self.pass_on(),
+                Happened::Idle => return End::Idle,
+            }
+        }
+    }
+
+    async fn next(&mut self, idle: Option<Duration>) -> Happened {
+        let waiting: usize = self.waiting.iter().map(|waiting| waiting.bytes).sum();
+        let room = self.eligible().map(|at| {
+            let message = &self.waiting[at].message;
+            (self.relay.client(), magic::may_be(message))
+        });
+        let untold = matches!(self.seat, Seat::Starting(_))
+            && self
+                .waiting
+                .iter()
+                .any(|waiting| waiting.is_cell() && !waiting.told);
+        let dies = match &self.seat {
+            Seat::Here(_) => self.relay.client(),
+            _ => None,
+        };
+        let relay = self.relay.clone();
+        // A kernel at work is not idle, and neither is one whose front end only listens to it.
+        let idle = idle.filter(|_| matches!(self.seat, Seat::Here(_)));
+        tokio::select! {
+            Some(happened) = self.front.next(waiting < WAITING) => Happened::Front(happened),
+            happened = seated(&mut self.seat) => happened,
+            Some(reason) = death(dies.as_ref()) => Happened::Died(reason),
+            Some(step) = self.progress.recv() => Happened::Progress(step),
+            () = async {
+                if let Some((Some(client), asks)) = &room {
+                    match asks {
+                        true => relay.cells_done().await,
+                        false => client.room().await,
+                    }
+                }
+            }, if room.is_some() => Happened::Room,
+            () = tokio::time::sleep(SILENCE), if untold => Happened::Silence,
+            () = quiet(&relay, idle), if idle.is_some() => Happened::Idle,
+        }
+    }
+
+    /// The first waiting request that may go to the kernel now. While the agent works, cells wait and everything else
+    /// passes.
+    fn eligible(&self) -> Option<usize> {
+        match &self.seat {
+            Seat::Here(_) => (!self.waiting.is_empty()).then_some(0),
+            Seat::Lent(_) => self.waiting.iter().position(|waiting| !waiting.is_cell()),
+            _ => None,
+        }
+    }
+
+    /// Takes a request of a front end.
+    async fn take(&mut self, channel: Channel, message: RawMessage) -> Option<End> {
+        let Ok(peek) = message.peek() else {
+            return None;
+        };
+        match (channel, &*peek.msg_type) {
+            (Channel::Stdin, "input_reply") => {
+                if !self.questions.answer(&message)
+                    && let Some(client) = self.relay.client()
+                {
+                    self.relay.forward(&client, channel, message);
+                }
+            }
+            (Channel::Stdin, _) => {}
+            (_, "kernel_info_request") => {
+                let info = self.answers.kernel_info();
+                self.answer(channel, &message, info);
+            }
+            (_, "connect_request") => {
+                let ports = self.answers.ports();
+                self.answer(channel, &message, ports);
+            }
+            (Channel::Control, "interrupt_request") => {
+                self.interrupt();
+                self.answer(
+                    channel,
+                    &message,
+                    crate::protocol::content::InterruptReply::default().into(),
+                );
+            }
+            (Channel::Control | Channel::Shell, "shutdown_request") => {
+                return Some(self.shut_down(channel, &message).await);
+            }
+            (Channel::Control, _) => match self.relay.client() {
+                Some(client) => self.relay.forward(&client, channel, message),
+                None => self.wait(channel, message),
+            },
+            _ => {
+                if matches!(self.seat, Seat::Empty) {
+                    self.start();
+                }
+                self.wait(channel, message);
+            }
+        }
+        None
+    }
+
+    fn wait(&mut self, channel: Channel, message: RawMessage) {
+        let bytes = message
+            .signed_frames()
+            .iter()
+            .map(|frame| frame.len())
+            .sum::<usize>()
+            + message.buffers.iter().map(bytes::Bytes::len).sum::<usize>();
+        self.waiting.push_back(Waiting {
+            channel,
+            message,
+            bytes,
+            failures: self.relay.failures(),
+            told: false,
+        });
+    }
+
+    /// Answers a request ourselves, between its two states.
+    fn answer(&self, channel: Channel, request: &RawMessage, content: Content) {
+        self.desk.publish_state(request, ExecutionState::Busy);
+        self.desk.reply(channel, request, content);
+        self.desk.publish_state(request, ExecutionState::Idle);
+    }
+
+    /// Passes the first of the waiting requests on, or gives it to the agent.
+    fn pass_on(&mut self) {
+        let Some(waiting) = self.eligible().and_then(|at| self.waiting.remove(at)) else {
+            return;
+        };
+        let Waiting {
+            channel, message, ..
+        } = waiting;
+        if waiting.failures < self.relay.failures() && is_cell(&message) {
+            abort_waiting(&self.desk, &message);
+            return;
+        }
+        if waiting.told {
+            self.desk.publish(&message, ClearOutput { wait: true });
+        }
+        match (
+            magic::of(&message),
+            std::mem::replace(&mut self.seat, Seat::Empty),
+        ) {
+            (Some(wish), Seat::Here(executor)) => {
+                let (interrupter, interrupts) = interrupts();
+                self.interrupter = interrupter;
+                self.seat = Seat::Lent(tokio::spawn(ask::run(ask::Scene {
+                    wish,
+                    request: message,
+                    executor: Some(*executor),
+                    talk: std::mem::take(&mut self.talk),
+                    backing: self.backing.clone(),
+                    desk: self.desk.clone(),
+                    relay: self.relay.clone(),
+                    questions: self.questions.clone(),
+                    interrupts,
+                })));
+            }
+            (_, seat) => {
+                self.seat = seat;
+                if let Some(client) = self.relay.client() {
+                    self.relay.forward(&client, channel, message);
+                }
+            }
+        }
+    }
+
+    async fn begin(&mut self, executor: Executor) {
+        self.learn(&executor).await;
+        self.seat = Seat::Here(Box::new(executor));
+    }
+
+    /// What the kernel says of itself is from now on what is answered.
+    async fn learn(&mut self, executor: &Executor) {
+        let info = executor.kernel().client().info();
+        if let Ok(Ok(info)) = tokio::time::timeout(SILENCE, info).await {
+            self.answers.learn(info);
+        }
+    }
+
+    /// Fails the first waiting cell with the reason, and does not run those after it.
+    fn cannot_start(&mut self, reason: &str) {
+        let mut first = true;
+        for waiting in std::mem::take(&mut self.waiting) {
+            if !waiting.is_cell() {
+                continue;
+            }
+            if std::mem::take(&mut first) {
+                relay::refuse(&self.desk, &waiting.message, "KernelStartError", reason);
+            } else {
+                abort_waiting(&self.desk, &waiting.message);
+            }
+        }
+        self.seat = Seat::Empty;
+    }
+
+    /// Tells the first cell what it waits for.
+    fn tell(&mut self, step: &str) {
+        if !step.is_empty() {
+            self.steps = step.to_owned();
+        }
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.is_cell()) else {
+            return;
+        };
+        if waiting.told && step.is_empty() {
+            return;
+        }
+        let text = match self.steps.is_empty() {
+            true => format!("Heddle starts a kernel in {} …\n", self.place),
+            false => format!("{}\n", self.steps),
+        };
+        if !waiting.told {
+            self.desk
+                .publish_state(&waiting.message, ExecutionState::Busy);
+        }
+        waiting.told = true;
+        let name = "stderr".into();
+        self.desk.publish(&waiting.message, Stream { name, text });
+    }
+
+    /// The backing kernel has ended by itself: whoever waited for it is told, and another takes its place.
+    fn died(&mut self, reason: &str) {
+        self.relay.disconnect();
+        self.relay.abandon(
+            "KernelDied",
+            &format!(
+                "the kernel {reason}. A new one is starting: variables are lost, files are kept"
+            ),
+        );
+        self.talk.lost(reason);
+        let dead = std::mem::replace(&mut self.seat, Seat::Empty);
+        self.start();
+        // What is left of the old one ends with its handle, while the new one starts.
+        drop(dead);
+    }
+
+    async fn asked(&mut self, ended: Ended) {
+        self.talk = ended.talk;
+        match ended.executor {
+            Some(executor) => self.seat = Seat::Here(Box::new(executor)),
+            None => self.start(),
+        }
+    }
+
+    fn interrupt(&mut self) {
+        match &self.seat {
+            Seat::Here(executor) => executor.kernel().interrupt(),
+            Seat::Lent(_) => self.interrupter.press(),
+            // A kernel that starts runs nothing yet; what waits for it is not wanted any more.
+            _ => self.cannot_run_waiting(),
+        }
+    }
+
+    fn cannot_run_waiting(&mut self) {
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.is_cell() {
+                relay::refuse(
+                    &self.desk,
+                    &waiting.message,
+                    "KeyboardInterrupt",
+                    "interrupted before the kernel was ready",
+                );
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+    }
+
+    /// Ends the kernel and tells every front end. They start a new one themselves where they want one.
+    async fn shut_down(&mut self, channel: Channel, request: &RawMessage) -> End {
+        let restart = matches!(
+            Content::decode("shutdown_request", &request.content),
+            Content::ShutdownRequest(asked) if asked.restart
+        );
+        let reply = ShutdownReply {
+            status: ReplyStatus::Ok,
+            restart,
+            ..ShutdownReply::default()
+        };
+        self.desk.publish_state(request, ExecutionState::Busy);
+        self.end().await;
+        self.desk.publish(request, reply.clone());
+        self.desk.reply(channel, request, reply);
+        self.desk.publish_state(request, ExecutionState::Idle);
+        // The sockets deliver what they hold after they are dropped.
+        End::Shutdown
+    }
+
+    /// Ends whatever runs.
+    async fn end(&mut self) {
+        self.relay.disconnect();
+        match std::mem::replace(&mut self.seat, Seat::Empty) {
+            Seat::Here(executor) => {
+                executor.kernel().kill();
+                let _ = tokio::time::timeout(FAREWELL, executor.shutdown()).await;
+            }
+            Seat::Starting(start) => start.abort(),
+            Seat::Lent(ask) => ask.abort(),
+            Seat::Empty => {}
+        }
+    }
+}
+
+impl Waiting {
+    fn is_cell(&self) -> bool {
+        is_cell(&self.message)
+    }
+}
+
+fn is_cell(message: &RawMessage) -> bool {
+    message
+        .peek()
+        .is_ok_and(|peek| peek.msg_type == "execute_request")
+}
+
+fn abort_waiting(desk: &Desk, message: &RawMessage) {
+    relay::abort(desk, message);
+}
+
+/// Waits for what the seat's task brings.
+async fn seated(seat: &mut Seat) -> Happened {
+    match seat {
+        Seat::Starting(start) => Happened::Started(
+            start
+                .await
+                .unwrap_or_else(|error| Err(format!("the start was cut off: {error}"))),
+        ),
+        Seat::Lent(ask) => match ask.await {
+            Ok(ended) => Happened::Asked(Box::new(ended)),
+            Err(_) => Happened::Asked(Box::default()),
+        },
+        _ => std::future::pending().await,
+    }
+}
+
+/// Waits for a kernel's end; none without a kernel.
+async fn death(client: Option<&Client>) -> Option<String> {
+    Some(client?.death().await)
+}
+
+/// Waits until the kernel has had nothing to do for so long.
+async fn quiet(relay: &Relay, idle: Option<Duration>) {
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    relay.cells_done().await;
+    tokio::time::sleep(idle).await;
+}

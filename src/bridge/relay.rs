@@ -1,0 +1,335 @@
+//! What passes from the kernel to the front ends, and which of their requests it still owes an answer.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
+
+use super::front::Desk;
+use crate::kernel::{Client, Tap};
+use crate::protocol::content::{
+    Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus,
+};
+use crate::protocol::{Channel, Content, RawMessage};
+
+/// Requests that may wait for their answers at a time. Whoever sends more of them loses the way back of the oldest.
+const MOST_OPEN: usize = 16_384;
+
+/// A request that the kernel has and has not replied to.
+struct Open {
+    channel: Channel,
+    msg_type: String,
+    /// Without its buffers, and for other requests than cells without its content.
+    request: RawMessage,
+    number: u64,
+}
+
+/// A cell that failed, for who wants to mend it.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    pub code: String,
+    pub failure: Failure,
+}
+
+/// Stands in the stream of the kernel's messages.
+pub struct Relay {
+    desk: Desk,
+    open: Mutex<HashMap<String, Open>>,
+    /// Cells that the kernel has.
+    cells: watch::Sender<usize>,
+    numbers: AtomicU64,
+    /// The cell of an agent at work: what it begins and ends is told by the agent's side.
+    asked: Mutex<Option<String>>,
+    failures: AtomicU64,
+    last_failed: Mutex<Option<Failed>>,
+    client: Mutex<Option<Client>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Each critical section is one insert, remove or replacement, so a panic leaves valid data.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Relay {
+    pub fn new(desk: Desk) -> Arc<Relay> {
+        Arc::new(Relay {
+            desk,
+            open: Mutex::default(),
+            cells: watch::Sender::new(0),
+            numbers: AtomicU64::new(0),
+            asked: Mutex::default(),
+            failures: AtomicU64::new(0),
+            last_failed: Mutex::default(),
+            client: Mutex::default(),
+        })
+    }
+
+    /// Passes a front end's request on to the kernel, and remembers whose it is.
+    pub fn forward(&self, client: &Client, channel: Channel, message: RawMessage) {
+        let Ok(peek) = message.peek() else { return };
+        let is_cell = peek.msg_type == "execute_request";
+        let answered = channel != Channel::Stdin && !peek.msg_type.starts_with("comm_");
+        if answered || peek.msg_type == "comm_info_request" {
+            let open = Open {
+                channel,
+                msg_type: peek.msg_type.clone().into_owned(),
+                request: RawMessage {
+                    identities: message.identities.clone(),
+                    header: message.header.clone(),
+                    content: match is_cell {
+                        true => message.content.clone(),
+                        false => Bytes::new(),
+                    },
+                    ..RawMessage::default()
+                },
+                number: self.numbers.fetch_add(1, Ordering::Relaxed),
+            };
+            self.remember(peek.msg_id.into_owned(), open);
+        }
+        if is_cell {
+            self.desk.latest(message.header.clone());
+        }
+        client.forward(channel, message);
+    }
+
+    fn remember(&self, msg_id: String, open: Open) {
+        let mut all = lock(&self.open);
+        if all.len() >= MOST_OPEN {
+            let oldest = all.iter().min_by_key(|(_, open)| open.number);
+            if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
+                self.gone(all.remove(&oldest));
+            }
+        }
+        if open.is_cell() {
+            self.cells.send_modify(|cells| *cells += 1);
+        }
+        self.gone(all.insert(msg_id, open));
+    }
+
+    fn forget(&self, msg_id: &str) -> Option<Open> {
+        self.gone(lock(&self.open).remove(msg_id))
+    }
+
+    fn gone(&self, open: Option<Open>) -> Option<Open> {
+        if open.as_ref().is_some_and(Open::is_cell) {
+            self.cells.send_modify(|cells| *cells -= 1);
+        }
+        open
+    }
+
+    /// Waits until the kernel has answered every cell that it was given.
+    pub async fn cells_done(&self) {
+        let _ = self.cells.subscribe().wait_for(|cells| *cells == 0).await;
+    }
+
+    /// How often a cell has failed that stops those after it.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// A cell has failed that stops those after it.
+    pub fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn last_failed(&self) -> Option<Failed> {
+        lock(&self.last_failed).clone()
+    }
+
+    /// From now on the agent's side tells the states of this cell; `None`: of no cell.
+    pub fn speak_for(&self, msg_id: Option<String>) {
+        *lock(&self.asked) = msg_id;
+    }
+
+    /// The client of the kernel that runs now.
+    pub fn client(&self) -> Option<Client> {
+        lock(&self.client).clone()
+    }
+
+    /// Forgets the kernel, and with it the one connection to it.
+    pub fn disconnect(&self) {
+        *lock(&self.client) = None;
+    }
+
+    /// Answers everything that a kernel that has ended still owed: an error to the cell that ran, `aborted` to the rest.
+    pub fn abandon(&self, ename: &str, reason: &str) {
+        let mut all: Vec<Open> = lock(&self.open).drain().map(|(_, open)| open).collect();
+        self.cells.send_replace(0);
+        all.sort_by_key(|open| open.number);
+        let mut running = all.iter().position(Open::is_cell);
+        for (at, open) in all.iter().enumerate() {
+            if running == Some(at) {
+                running = None;
+                refuse(&self.desk, &open.request, ename, reason);
+            } else if open.is_cell() {
+                abort(&self.desk, &open.request);
+            } else {
+                self.desk.reply(
+                    open.channel,
+                    &open.request,
+                    unanswered(&open.msg_type, ename, reason),
+                );
+                self.desk.publish_state(&open.request, ExecutionState::Idle);
+            }
+        }
+    }
+
+    /// Gives a reply back to the client that asked.
+    fn answer(&self, channel: Channel, mut reply: RawMessage) {
+        let open = reply.parent_msg_id().and_then(|id| self.forget(&id));
+        let Some(open) = open else { return };
+        if open.is_cell() {
+            self.look_at(&open, &reply);
+        }
+        reply.identities = open.request.identities;
+        self.desk.send(channel, reply);
+    }
+
+    /// Keeps what a failed cell is known by.
+    fn look_at(&self, open: &Open, reply: &RawMessage) {
+        // Few replies hold the word at all.
+        if !contains(&reply.content, b"\"error\"") {
+            return;
+        }
+        let (Content::ExecuteReply(reply), Content::ExecuteRequest(request)) = (
+            Content::decode("execute_reply", &reply.content),
+            Content::decode("execute_request", &open.request.content),
+        ) else {
+            return;
+        };
+        if reply.status == ReplyStatus::Error {
+            if request.stop_on_error {
+                self.failed();
+            }
+            *lock(&self.last_failed) = Some(Failed {
+                code: request.code,
+                failure: Failure {
+                    ename: reply.ename,
+                    evalue: reply.evalue,
+                    traceback: reply.traceback,
+                },
+            });
+        }
+    }
+
+    /// Passes on a question of running code to the client whose cell it is.
+    fn question(&self, mut question: RawMessage) {
+        let identities = {
+            let all = lock(&self.open);
+            let open = question.parent_msg_id().and_then(|id| all.get(&*id));
+            open.map(|open| open.request.identities.clone())
+        };
+        if let Some(identities) = identities {
+            question.identities = identities;
+            self.desk.send(Channel::Stdin, question);
+        }
+    }
+
+    fn publication(&self, message: RawMessage) {
+        let Ok(peek) = message.peek() else { return };
+        let keep = match &*peek.msg_type {
+            // Each subscriber is welcomed by us; a shutdown is ours to tell.
+            "iopub_welcome" | "shutdown_reply" => return,
+            "status" | "execute_input" => {
+                let asked = lock(&self.asked);
+                if asked.is_some() && message.parent_msg_id().as_deref() == asked.as_deref() {
+                    return;
+                }
+                true
+            }
+            "stream" | "display_data" | "update_display_data" | "comm_msg" => false,
+            _ => true,
+        };
+        self.desk.pass(message, keep);
+    }
+}
+
+impl Open {
+    fn is_cell(&self) -> bool {
+        self.msg_type == "execute_request"
+    }
+}
+
+impl Tap for Relay {
+    fn take(&self, channel: Channel, message: RawMessage) {
+        match channel {
+            Channel::Iopub => self.publication(message),
+            Channel::Stdin => self.question(message),
+            _ => self.answer(channel, message),
+        }
+    }
+
+    fn ready(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.desk.ready())
+    }
+
+    fn connected(&self, client: &Client) {
+        *lock(&self.client) = Some(client.clone());
+    }
+}
+
+/// Fails a cell that cannot be run.
+pub fn refuse(desk: &Desk, request: &RawMessage, ename: &str, reason: &str) {
+    let content = Content::decode("execute_request", &request.content);
+    let shown = !matches!(
+        content,
+        Content::ExecuteRequest(ExecuteRequest { silent: true, .. })
+    );
+    let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {reason}")];
+    desk.publish_state(request, ExecutionState::Busy);
+    if shown {
+        desk.publish(
+            request,
+            Error {
+                ename: ename.to_owned(),
+                evalue: reason.to_owned(),
+                traceback: traceback.clone(),
+            },
+        );
+    }
+    desk.reply(
+        Channel::Shell,
+        request,
+        ExecuteReply {
+            status: ReplyStatus::Error,
+            ename: ename.to_owned(),
+            evalue: reason.to_owned(),
+            traceback,
+            ..ExecuteReply::default()
+        },
+    );
+    desk.publish_state(request, ExecutionState::Idle);
+}
+
+/// Tells a cell that it is not run, because one before it failed.
+pub fn abort(desk: &Desk, request: &RawMessage) {
+    desk.publish_state(request, ExecutionState::Busy);
+    desk.reply(
+        Channel::Shell,
+        request,
+        ExecuteReply {
+            status: ReplyStatus::Aborted,
+            ..ExecuteReply::default()
+        },
+    );
+    desk.publish_state(request, ExecutionState::Idle);
+}
+
+/// The reply to a request of any type that will not be answered.
+fn unanswered(msg_type: &str, ename: &str, reason: &str) -> Content {
+    let name = msg_type.strip_suffix("_request").unwrap_or(msg_type);
+    let raw = serde_json::json!({
+        "status": "error", "ename": ename, "evalue": reason, "traceback": [],
+    });
+    Content::Unknown {
+        msg_type: format!("{name}_reply"),
+        raw: Bytes::from(raw.to_string()),
+    }
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}

@@ -1,0 +1,263 @@
+//! `heddle kernel install` and `uninstall`: kernelspecs that start Heddle.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::cli::error::{CliError, Exit};
+use crate::cli::output::print;
+use crate::cli::setup::{self, Author};
+use crate::cli::{Global, KernelArgs};
+use crate::config::{KernelMode, Loaded};
+use crate::kernel::{Kernel, discovery};
+use crate::protocol::content::KernelInfoReply;
+use crate::protocol::kernelspec::is_valid_name;
+use crate::protocol::{Content, InterruptMode, KernelSpec};
+
+/// The file beside `kernel.json` with what the kernel said of itself.
+const INFO: &str = "kernel_info.json";
+
+const LOGOS: &[(&str, &[u8])] = &[
+    (
+        "logo-svg.svg",
+        include_bytes!("../../../kernelspec/logos/logo-svg.svg"),
+    ),
+    (
+        "logo-32x32.png",
+        include_bytes!("../../../kernelspec/logos/logo-32x32.png"),
+    ),
+    (
+        "logo-64x64.png",
+        include_bytes!("../../../kernelspec/logos/logo-64x64.png"),
+    ),
+];
+
+/// Where a kernelspec goes.
+#[derive(Args)]
+#[group(multiple = false)]
+struct Where {
+    /// For you alone (the default)
+    #[arg(long)]
+    user: bool,
+    /// Into the Python environment that is active
+    #[arg(long)]
+    sys_prefix: bool,
+    /// Into an environment or installation: DIR/share/jupyter/kernels
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct Install {
+    /// The name that front ends start it by
+    #[arg(long, default_value = "heddle", value_name = "NAME")]
+    name: String,
+    /// The name that people see
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    #[command(flatten)]
+    place: Where,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+#[derive(Args)]
+pub struct Uninstall {
+    /// The name that it was installed by
+    #[arg(default_value = "heddle", value_name = "NAME")]
+    name: String,
+}
+
+impl Install {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        if !is_valid_name(&self.name) {
+            return Err(CliError::Usage(format!(
+                "--name {}: a kernel's name has letters, digits and . _ - only",
+                self.name
+            )));
+        }
+        let folder = self.place.kernels()?.join(self.name.to_ascii_lowercase());
+        if folder.exists() && !is_ours(&folder) {
+            return Err(CliError::Usage(format!(
+                "{} is another program's kernel. Choose another --name",
+                folder.display()
+            )));
+        }
+        let loaded = Arc::new(setup::load(
+            global,
+            &[
+                ("execution_service.kernel_mode", self.kernel.mode.clone()),
+                ("kernel.name", self.kernel.kernel.clone()),
+            ],
+        )?);
+        // Front ends wait for a minute at most, so what takes longer is made now, and what cannot work is found now.
+        let info = first_start(&loaded, &self.kernel).await?;
+        let spec = self.spec(global, &loaded, &info)?;
+        write(&folder, &spec, &info).map_err(CliError::io(format!(
+            "the kernel cannot be written to {}",
+            folder.display()
+        )))?;
+        print(&format!(
+            "Installed {:?} as {} in {}\nChoose it in JupyterLab or VS Code, or type: jupyter console --kernel {}\n",
+            spec.display_name,
+            self.name,
+            folder.display(),
+            self.name
+        ))?;
+        Ok(Exit::Done)
+    }
+
+    fn spec(
+        &self,
+        global: &Global,
+        loaded: &Loaded,
+        info: &KernelInfoReply,
+    ) -> Result<KernelSpec, CliError> {
+        let heddle = std::env::current_exe()
+            .map_err(CliError::io("the heddle binary cannot be found"))?
+            .to_string_lossy()
+            .into_owned();
+        let mut argv = vec![heddle];
+        argv.extend(["kernel", "serve", "-f", "{connection_file}"].map(str::to_owned));
+        argv.push(format!("--info={{resource_dir}}/{INFO}"));
+        if let Some(project) = &global.project {
+            let project = std::path::absolute(project)
+                .map_err(CliError::io("the project's folder cannot be found"))?;
+            argv.push(format!("--project={}", project.display()));
+        }
+        let KernelArgs {
+            mode,
+            kernel,
+            env,
+            mounts,
+        } = &self.kernel;
+        argv.extend(mode.iter().map(|mode| format!("--mode={mode}")));
+        argv.extend(kernel.iter().map(|name| format!("--kernel={name}")));
+        argv.extend(env.iter().map(|variable| format!("--env={variable}")));
+        for mount in setup::grants(&loaded.settings, mounts)?.mounts {
+            let access = if mount.writable { "rw" } else { "ro" };
+            argv.push(format!("--mount={}:{access}", mount.path.display()));
+        }
+        let display_name = match (
+            &self.display_name,
+            loaded.settings.execution_service.kernel_mode,
+        ) {
+            (Some(name), _) => name.clone(),
+            (None, KernelMode::Auto) => "Heddle".to_owned(),
+            (None, KernelMode::Container) => "Heddle (container)".to_owned(),
+            (None, KernelMode::Sandbox) => "Heddle (sandbox)".to_owned(),
+            (None, KernelMode::Local) => "Heddle (local, unprotected)".to_owned(),
+        };
+        let debugger = info.supports("debugger");
+        Ok(KernelSpec {
+            argv,
+            display_name,
+            language: info.language_info.name.clone(),
+            // A signal would end the bridge or pass the kernel by.
+            interrupt_mode: InterruptMode::Message,
+            metadata: [("debugger".to_owned(), debugger.into())]
+                .into_iter()
+                .collect(),
+            ..KernelSpec::default()
+        })
+    }
+}
+
+impl Uninstall {
+    pub fn run(self) -> Result<Exit, CliError> {
+        let found = discovery::find(&self.name, &crate::kernel::prefixes())?;
+        if !is_ours(&found.folder) {
+            return Err(CliError::Usage(format!(
+                "{} was not installed by heddle. To remove it: jupyter kernelspec remove {}",
+                found.folder.display(),
+                found.name
+            )));
+        }
+        std::fs::remove_dir_all(&found.folder).map_err(CliError::io(format!(
+            "{} cannot be removed",
+            found.folder.display()
+        )))?;
+        print(&format!("Removed {}\n", found.folder.display()))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Where {
+    /// The folder of all kernelspecs there.
+    fn kernels(&self) -> Result<PathBuf, CliError> {
+        let prefix = match (&self.prefix, self.sys_prefix) {
+            (Some(prefix), _) => Some(
+                std::path::absolute(prefix).map_err(CliError::io("--prefix cannot be found"))?,
+            ),
+            (None, true) => Some(active_prefix()?),
+            (None, false) => None,
+        };
+        match prefix {
+            Some(prefix) => Ok(prefix.join("share/jupyter/kernels")),
+            None => discovery::user_data_folder()
+                .map(|folder| folder.join("kernels"))
+                .ok_or_else(|| {
+                    CliError::Usage("there is no home folder. Set HOME, or use --prefix".into())
+                }),
+        }
+    }
+}
+
+/// `sys.prefix` of the Python that is active.
+fn active_prefix() -> Result<PathBuf, CliError> {
+    let asked = std::process::Command::new("python3")
+        .args(["-c", "import sys; print(sys.prefix)"])
+        .output();
+    match asked {
+        Ok(output) if output.status.success() => Ok(PathBuf::from(
+            String::from_utf8_lossy(&output.stdout).trim_end(),
+        )),
+        _ => Err(CliError::Missing(
+            "--sys-prefix: no python3 can be run here. Activate an environment, or use --prefix DIR".into(),
+        )),
+    }
+}
+
+/// Starts the kernel once, as front ends will, and gives what it says of itself.
+async fn first_start(loaded: &Arc<Loaded>, args: &KernelArgs) -> Result<KernelInfoReply, CliError> {
+    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
+    let work = tempfile::tempdir().map_err(CliError::io("a temporary folder cannot be made"))?;
+    let options = tokio::task::spawn_blocking({
+        let (loaded, args, cwd) = (loaded.clone(), args.clone(), work.path().to_owned());
+        move || {
+            let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+            setup::kernel_options(&loaded.settings, launcher, choice, &cwd, &args)
+        }
+    })
+    .await
+    .map_err(|error| CliError::Missing(error.to_string()))??;
+    let kernel = Kernel::start(options).await?;
+    let info = kernel.client().info().await;
+    kernel.shutdown().await;
+    Ok(info?)
+}
+
+/// Whether a kernelspec starts Heddle.
+fn is_ours(folder: &Path) -> bool {
+    let spec = std::fs::read(folder.join("kernel.json")).ok();
+    let spec = spec.and_then(|text| KernelSpec::from_json(&text).ok());
+    spec.is_some_and(|spec| spec.argv.get(1..3) == Some(&["kernel".to_owned(), "serve".to_owned()]))
+}
+
+/// Writes the folder, `kernel.json` last: a front end that looks meanwhile finds all of it or nothing.
+fn write(folder: &Path, spec: &KernelSpec, info: &KernelInfoReply) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    for (name, logo) in LOGOS {
+        std::fs::write(folder.join(name), logo)?;
+    }
+    std::fs::write(folder.join(INFO), Content::from(info.clone()).encode())?;
+    let text = serde_json::to_string_pretty(spec)?;
+    let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
+    // As any other file of a kernelspec, which may be for everybody.
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file().set_permissions(everybody)?;
+    file.persist(folder.join("kernel.json"))?;
+    Ok(())
+}

@@ -1,0 +1,34 @@
+//! `heddle kernel`: Heddle as a kernel of Jupyter front ends, and the kernels of this machine.
+
+mod install;
+mod list;
+mod serve;
+
+use clap::Subcommand;
+
+use super::Global;
+use super::error::{CliError, Exit};
+
+#[derive(Subcommand)]
+pub enum Kernel {
+    /// Make Heddle a kernel that JupyterLab, VS Code and other front ends offer
+    Install(install::Install),
+    /// Remove a kernel that was installed with `heddle kernel install`
+    Uninstall(install::Uninstall),
+    /// The kernels that are installed, and the one that is used without --kernel
+    List,
+    /// Be the kernel of a front end, which starts this itself
+    #[command(hide = true)]
+    Serve(serve::Serve),
+}
+
+impl Kernel {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        match self {
+            Kernel::Install(install) => install.run(global).await,
+            Kernel::Uninstall(uninstall) => uninstall.run(),
+            Kernel::List => list::run(global),
+            Kernel::Serve(serve) => serve.run(global).await,
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The sessions of notebooks: which one belongs to a front end's kernel.
+//!
+//! A front end that restarts its kernel starts a new process on the same connection file, with the same key. By the
+//! two of them the process finds the session of the one before.
+
+use std::path::{Path, PathBuf};
+
+use secrecy::ExposeSecret;
+use sha2::{Digest, Sha256};
+
+use super::{Session, SessionError, SessionId};
+use crate::protocol::ConnectionInfo;
+
+/// The name of a front end's kernel. The key cannot be found from it.
+pub fn name(file: &Path, connection: &ConnectionInfo) -> String {
+    let mut digest = Sha256::new();
+    digest.update(file.as_os_str().as_encoded_bytes());
+    digest.update([0]);
+    digest.update(connection.key.expose_secret());
+    let digest = digest.finalize();
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The session of that kernel in the workspace `root`; a new one where it has none, or where that is in use.
+pub fn open(root: &Path, name: &str) -> Result<Session, SessionError> {
+    let note = folder(root).join(name);
+    let known = std::fs::read_to_string(&note)
+        .ok()
+        .and_then(|id| id.trim().parse::<SessionId>().ok());
+    if let Some(session) = known.and_then(|id| Session::open(root, &id).ok()) {
+        return Ok(session);
+    }
+    let session = Session::create(root)?;
+    let failed = SessionError::io("remember the session in", &note);
+    std::fs::create_dir_all(folder(root))
+        .and_then(|()| std::fs::write(&note, session.id().as_str()))
+        .map_err(failed)?;
+    Ok(session)
+}
+
+fn folder(root: &Path) -> PathBuf {
+    root.join("notebooks")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restart_finds_its_session_and_another_kernel_does_not() {
+        let root = tempfile::tempdir().unwrap();
+        let connection = |key: &str| ConnectionInfo::ipc("/x/k", key.to_owned().into()).unwrap();
+        let file = Path::new("/run/kernel-1.json");
+        let first = name(file, &connection("a"));
+        assert_ne!(first, name(file, &connection("b")));
+        assert_ne!(
+            first,
+            name(Path::new("/run/kernel-2.json"), &connection("a"))
+        );
+
+        let id = open(root.path(), &first).unwrap().id().clone();
+        assert_eq!(open(root.path(), &first).unwrap().id(), &id);
+        assert_ne!(open(root.path(), "other").unwrap().id(), &id);
+        // One that is in use is left alone.
+        let _held = open(root.path(), &first).unwrap();
+        assert_ne!(open(root.path(), &first).unwrap().id(), &id);
+    }
+}
