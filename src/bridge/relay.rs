@@ -233,6 +233,8 @@ impl Relay {
         let keep = match &*peek.msg_type {
             // Each subscriber is welcomed by us; a shutdown is ours to tell.
             "iopub_welcome" | "shutdown_reply" => return,
+            // The front ends' kernel has long been there.
+            "status" if contains(&message.content, b"starting") => return,
             "status" | "execute_input" => {
                 let asked = lock(&self.asked);
                 if asked.is_some() && message.parent_msg_id().as_deref() == asked.as_deref() {
