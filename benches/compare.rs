@@ -61,7 +61,7 @@ fn main() -> io::Result<()> {
         .collect();
     let bench = Bench::prepare()?;
     let ms = Duration::from_millis;
-    let rows: [(&str, Vec<Target>, Measure); 7] = [
+    let rows: [(&str, Vec<Target>, Measure); 9] = [
         (
             "1+1, warm kernel",
             vec![Target::OfFloor(1.1), Target::OfJupyter(1.0)],
@@ -91,6 +91,17 @@ fn main() -> io::Result<()> {
             "heddle ask, to the end of the turn",
             vec![Target::AboveFloor(ms(30))],
             ask,
+        ),
+        (
+            "1+1 through the bridge",
+            vec![Target::OfFloor(1.12)],
+            bridged_round_trip,
+        ),
+        (
+            "1 GiB printed through the bridge",
+            // Nine tenths of the speed.
+            vec![Target::OfFloor(1.11)],
+            bridged_output,
         ),
         ("heddle --version", vec![Target::Within(ms(10))], version),
     ];
@@ -181,6 +192,57 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// The same client at a kernel behind the bridge, and at one without it, in turns.
+fn bridged(
+    bench: &Bench,
+    row: &mut Row,
+    code: &str,
+    rounds: usize,
+    times: usize,
+) -> io::Result<()> {
+    let direct = bench.kernel()?;
+    let bridge = BareKernel::bridged(bench.heddle())?;
+    let mut clients = [Raw::connect(&bridge.info)?, Raw::connect(&direct.info)?];
+    let warm = times / 10;
+    for _ in 0..rounds {
+        let mut bytes = [0; 2];
+        for (at, client) in clients.iter_mut().enumerate() {
+            let times_of = if at == 0 {
+                &mut row.heddle
+            } else {
+                &mut row.floor
+            };
+            for n in 0..warm + times {
+                let request = client.request(code);
+                let started = Instant::now();
+                bytes[at] += client.run(&request)?;
+                times_of.add((n >= warm).then(|| started.elapsed()));
+            }
+        }
+        let [through, straight] = bytes;
+        if through.abs_diff(straight) > straight / 100 {
+            eprintln!(
+                "  output is missing: {through} bytes came through the bridge, {straight} without it"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn bridged_round_trip(bench: &Bench, row: &mut Row) -> io::Result<()> {
+    bridged(bench, row, "1+1", 5, 200)
+}
+
+fn bridged_output(bench: &Bench, row: &mut Row) -> io::Result<()> {
+    bridged(
+        bench,
+        row,
+        &LARGE.replace("range(100)", "range(1024)"),
+        5,
+        1,
+    )
 }
 
 /// One execution by Heddle's client; gives the characters printed.
