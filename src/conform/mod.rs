@@ -1,0 +1,225 @@
+//! Does a kernel keep to the Jupyter messaging protocol? A report, in seconds, on any kernel.
+//!
+//! # Layout
+//! - [`subject`]: the kernel that is examined: started, connected to, started anew when a check was its end
+//! - [`peer`]: our end of the wire: raw sockets, so that anything can be sent, and all that comes is seen
+//! - [`heard`]: what came, as plain JSON; [`observed`]: the rules that hold for every message
+//! - [`sample`]: code in the kernel's language
+//! - one file a family of checks: [`information`], [`execution`], [`outputs`], [`introspection`], [`stdin`],
+//!   [`comms`], [`control`], [`wire`], [`malformed`], [`lifecycle`]
+//!
+//! Sources: the Jupyter messaging specification 5.4, JEP 65 (`iopub_welcome`), JEP 91 (subshells), JEP 92 (features).
+
+mod comms;
+mod control;
+mod execution;
+mod heard;
+mod information;
+mod introspection;
+mod lifecycle;
+mod malformed;
+mod observed;
+mod outputs;
+mod peer;
+mod sample;
+mod stdin;
+mod subject;
+mod wire;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+
+use crate::kernel::{KernelError, Options};
+use subject::Subject;
+
+/// The longest that one check takes, whatever the kernel does.
+const LIMIT: Duration = Duration::from_secs(20);
+/// How often a kernel that a check has ended is started again.
+const RENEWALS: usize = 6;
+/// Characters of what was seen that are reported.
+const SEEN: usize = 400;
+
+/// How a check came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Pass,
+    Fail,
+    /// The kernel does not offer it, or it cannot be tried.
+    NotSupported,
+}
+
+/// One check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    pub family: &'static str,
+    /// What the kernel should do.
+    pub name: &'static str,
+    pub verdict: Verdict,
+    /// The same in detail.
+    pub expected: &'static str,
+    /// What it did, or why it could not be tried. One line, without control characters.
+    pub seen: String,
+}
+
+/// Which kernel.
+pub enum Target {
+    /// One to be started, several times if need be.
+    Start(Box<Options>),
+    /// One that runs, by its connection file. Nothing is tried that could end it.
+    Running(PathBuf),
+}
+
+/// What a check found, where it is not what it should be.
+enum Flaw {
+    Seen(String),
+    Unsupported(String),
+    /// The connection has ended.
+    Gone(String),
+}
+
+impl Flaw {
+    fn seen(what: impl Into<String>) -> Flaw {
+        Flaw::Seen(what.into())
+    }
+
+    fn unsupported(why: impl Into<String>) -> Flaw {
+        Flaw::Unsupported(why.into())
+    }
+}
+
+/// What was seen.
+type Outcome = Result<String, Flaw>;
+
+/// One thing to try.
+struct Trial {
+    name: &'static str,
+    expected: &'static str,
+    run: for<'a> fn(&'a mut Subject) -> BoxFuture<'a, Outcome>,
+}
+
+/// Checks that belong together.
+struct Family {
+    name: &'static str,
+    trials: &'static [Trial],
+}
+
+/// Makes the table of a family out of lines `name => expected, function`.
+macro_rules! family {
+    ($family:literal; $($name:literal => $expected:literal, $function:ident;)*) => {
+        pub(super) const FAMILY: super::Family = super::Family {
+            name: $family,
+            trials: &[$(super::Trial {
+                name: $name,
+                expected: $expected,
+                run: |subject| Box::pin($function(subject)),
+            },)*],
+        };
+    };
+}
+use family;
+
+/// In this order: what watches all messages after those that make the kernel talk, what ends it last.
+const FAMILIES: [Family; 10] = [
+    information::FAMILY,
+    execution::FAMILY,
+    outputs::FAMILY,
+    introspection::FAMILY,
+    stdin::FAMILY,
+    comms::FAMILY,
+    control::FAMILY,
+    wire::FAMILY,
+    malformed::FAMILY,
+    lifecycle::FAMILY,
+];
+
+/// Examines a kernel; each check goes to `tell` as soon as it is known. A check that silences the kernel fails, and
+/// the others go on with a new one.
+///
+/// # Errors
+/// When there is no kernel to examine. What it does wrong once it runs is in its checks.
+pub async fn examine(target: Target, tell: &mut dyn FnMut(Check)) -> Result<(), KernelError> {
+    let mut subject = Subject::of(target).await?;
+    let mut renewals = 0;
+    for Family { name, trials } in FAMILIES {
+        for trial in trials {
+            subject.peer.forget();
+            let outcome = tokio::time::timeout(LIMIT, (trial.run)(&mut subject)).await;
+            let outcome = outcome.unwrap_or_else(|_| {
+                let seconds = LIMIT.as_secs();
+                Err(Flaw::seen(format!("it was not over after {seconds} s")))
+            });
+            let doubtful = matches!(outcome, Err(Flaw::Seen(_) | Flaw::Gone(_)));
+            let (verdict, seen) = match outcome {
+                Ok(seen) => (Verdict::Pass, seen),
+                Err(Flaw::Seen(seen)) => (Verdict::Fail, seen),
+                Err(Flaw::Unsupported(why)) => (Verdict::NotSupported, why),
+                Err(Flaw::Gone(how)) => (Verdict::Fail, subject.obituary(how).await),
+            };
+            tell(Check {
+                family: name,
+                name: trial.name,
+                verdict,
+                expected: trial.expected,
+                seen: clean(&seen),
+            });
+            if doubtful && !subject.answers().await {
+                renewals += 1;
+                let renewed = match renewals <= RENEWALS {
+                    true => subject.renew().await.map_err(|error| error.to_string()),
+                    false => Err(format!("it was started anew {RENEWALS} times")),
+                };
+                if let Err(reason) = renewed {
+                    tell(Check {
+                        family: name,
+                        name: "goes on after that",
+                        verdict: Verdict::Fail,
+                        expected: "a kernel that can be examined further",
+                        seen: clean(&reason),
+                    });
+                    return Ok(());
+                }
+            }
+        }
+    }
+    subject.end().await;
+    Ok(())
+}
+
+/// One line of bounded length without anything that a terminal would obey.
+fn clean(text: &str) -> String {
+    let plain = |character: char| match character.is_control() {
+        true => ' ',
+        false => character,
+    };
+    let mut line: String = text.chars().take(SEEN).map(plain).collect();
+    if line.len() < text.len() {
+        line.push('…');
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_kernel_says_is_one_line_of_bounded_length() {
+        assert_eq!(clean("a\u{1b}[2J\nb\u{9b}c"), "a [2J b c");
+        assert_eq!(clean(&"é".repeat(SEEN + 1)), "é".repeat(SEEN) + "…");
+        assert_eq!(clean(&"é".repeat(SEEN)), "é".repeat(SEEN));
+    }
+
+    #[test]
+    fn no_two_checks_have_one_name() {
+        let trials = FAMILIES.iter().flat_map(|family| family.trials);
+        let mut names: Vec<_> = trials.map(|trial| trial.name).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
+    }
+}
