@@ -59,9 +59,8 @@ async fn info(subject: &mut Subject) -> Outcome {
 async fn unknown_target(subject: &mut Subject) -> Outcome {
     let content = json!({"comm_id": "heddle-1", "target_name": "heddle-unknown", "data": {}});
     let opened = tell(subject, "comm_open", content, Vec::new()).await?;
-    let log = &subject.peer.log;
-    states(log, &opened)?;
-    let closed = log.one(&opened, "comm_close")?;
+    states(&subject.peer.log, &opened)?;
+    let closed = subject.peer.published(&opened, "comm_close").await?;
     match closed.content["comm_id"] == "heddle-1" {
         true => Ok(String::new()),
         false => Err(Flaw::seen(closed.content.to_string())),
@@ -93,7 +92,7 @@ async fn both_ways(subject: &mut Subject) -> Outcome {
     let content = json!({"comm_id": "heddle-3", "data": {"n": 1}});
     let buffers = vec![Bytes::from_static(b"\x00\xff"), Bytes::new()];
     let told = tell(subject, "comm_msg", content, buffers).await?;
-    let answer = subject.peer.log.one(&told, "comm_msg")?;
+    let answer = subject.peer.published(&told, "comm_msg").await?;
     let right = answer.content["data"] == json!({"got": {"n": 1}})
         && answer.buffers == [&b"\x00\xff\x00\xff"[..], &b""[..]];
     if !right {
@@ -114,7 +113,7 @@ async fn both_ways(subject: &mut Subject) -> Outcome {
 async fn opened(subject: &mut Subject) -> Outcome {
     let code = subject.code("opens a comm", |sample| sample.comm_open)?;
     let ran = subject.peer.run(code).await?;
-    let comm = subject.peer.log.one(&ran, "comm_open")?;
+    let comm = subject.peer.published(&ran, "comm_open").await?;
     comm.text("comm_id")?;
     let right = comm.content["target_name"] == "heddle-front-end"
         && comm.content["data"] == json!({"n": 1})

@@ -92,11 +92,16 @@ async fn heartbeat_while_busy(subject: &mut Subject) -> Outcome {
 async fn while_busy(subject: &mut Subject) -> Outcome {
     let code = subject.code("takes a moment", |sample| sample.nap)?;
     let ran = begin(subject, code).await?;
-    let asked = subject.peer.fence(Channel::Control).await?;
-    let late = subject.peer.log.is_replied(&ran);
-    subject.peer.done(&ran).await?;
-    is_ok(&subject.peer.log, &ran)?;
-    states(&subject.peer.log, &asked)?;
+    let peer = &mut subject.peer;
+    let content = json!({});
+    let asked = peer
+        .send(Channel::Control, "kernel_info_request", content)
+        .await?;
+    peer.until(|log| log.is_replied(&asked)).await?;
+    peer.log.reply(&asked)?;
+    let late = peer.log.is_replied(&ran);
+    peer.done(&ran).await?;
+    is_ok(&peer.log, &ran)?;
     match late {
         false => Ok(String::new()),
         true => Err(Flaw::seen("answered after the cell had ended")),

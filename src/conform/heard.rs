@@ -91,9 +91,10 @@ impl Heard {
 
     /// For people: its type, with what tells it from others of the type.
     fn named(&self) -> String {
-        match self.state() {
-            Some(state) => format!("status {state}"),
-            None => self.msg_type().to_owned(),
+        match (self.state(), self.channel) {
+            (Some(state), _) => format!("status {state}"),
+            (None, Channel::Iopub) => self.msg_type().to_owned(),
+            (None, channel) => format!("{} on {}", self.msg_type(), channel.name()),
         }
     }
 }
@@ -125,12 +126,6 @@ impl Log {
     pub fn all<'a>(&'a self, request: &Request, msg_type: &str) -> impl Iterator<Item = &'a Heard> {
         self.published(request)
             .filter(move |heard| heard.msg_type() == msg_type)
-    }
-
-    /// The first of them; without one the flaw tells what came instead.
-    pub fn one(&self, request: &Request, msg_type: &str) -> Result<&Heard, Flaw> {
-        let found = self.all(request, msg_type).next();
-        found.ok_or_else(|| Flaw::seen(format!("no {msg_type}: {}", self.told(request))))
     }
 
     /// What came on a channel for a request.

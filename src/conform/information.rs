@@ -82,7 +82,11 @@ async fn states_on_control(subject: &mut Subject) -> Outcome {
 
 /// Busy, anything else, idle.
 pub(super) fn states(log: &Log, request: &Request) -> Outcome {
-    let published: Vec<_> = log.published(request).collect();
+    // The debugger tells of what happens to the code, not to the request.
+    let published = log.published(request);
+    let published: Vec<_> = published
+        .filter(|heard| heard.msg_type() != "debug_event")
+        .collect();
     let count = |state| {
         let of = published
             .iter()

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::execution::is_ok;
 use super::heard::Heard;
 use super::subject::Subject;
-use super::{Flaw, Outcome, family};
+use super::{Flaw, Outcome, family, without_colours};
 use crate::protocol::Channel;
 
 family! { "introspection";
@@ -34,13 +34,10 @@ family! { "introspection";
         "entries as [session, line, [input, output]]", history_output;
 }
 
-/// Asks something; a kernel that gives no reply or an error does not have it.
+/// Asks something, and gives the reply.
 async fn ask(subject: &mut Subject, msg_type: &str, content: Value) -> Result<Heard, Flaw> {
     let peer = &mut subject.peer;
     let asked = peer.ask(Channel::Shell, msg_type, content).await?;
-    if !peer.log.is_replied(&asked) {
-        return Err(Flaw::seen(peer.log.told(&asked)));
-    }
     peer.log.reply(&asked).cloned()
 }
 
@@ -51,9 +48,19 @@ async fn completed(subject: &mut Subject, before: &str, after: &str) -> Outcome 
     let start = before.chars().count();
     let end = start + part.chars().count();
     let code = format!("{before}{part}{after}");
+    if (before, after) != ("", "") {
+        let plain = json!({"code": part, "cursor_pos": part.chars().count()});
+        let reply = ask(subject, "complete_request", plain).await?;
+        if reply.list("matches")?.is_empty() {
+            return Err(Flaw::unsupported("it finds no names"));
+        }
+    }
     let request = json!({"code": code, "cursor_pos": end});
     let reply = ask(subject, "complete_request", request).await?;
     let matches = reply.list("matches")?;
+    if matches.is_empty() && code == part {
+        return Err(Flaw::unsupported("it finds no names"));
+    }
     if reply.content["status"] != "ok" || !matches.iter().any(|found| found == whole) {
         return Err(Flaw::seen(format!(
             "for {code:?} at {end}: {}",
@@ -89,9 +96,16 @@ async fn inspected(subject: &mut Subject, before: &str) -> Outcome {
     let cursor = before.chars().count() + 2;
     let request = json!({"code": code, "cursor_pos": cursor, "detail_level": 0});
     let reply = ask(subject, "inspect_request", request).await?;
+    let found = reply.content["found"] == true;
+    if !found && reply.content["status"] == "ok" {
+        let plain = json!({"code": name, "cursor_pos": 2, "detail_level": 0});
+        let reply = ask(subject, "inspect_request", plain).await?;
+        if reply.content["found"] == false {
+            return Err(Flaw::unsupported("it finds no names"));
+        }
+    }
     let plain = without(reply.plain());
-    match reply.content["status"] == "ok" && reply.content["found"] == true && plain.contains(said)
-    {
+    match reply.content["status"] == "ok" && found && plain.contains(said) {
         true => Ok(String::new()),
         false => Err(Flaw::seen(format!(
             "for {code:?} at {cursor}: {}",
@@ -101,7 +115,7 @@ async fn inspected(subject: &mut Subject, before: &str) -> Outcome {
 }
 
 fn without(plain: Option<&str>) -> String {
-    super::execution::without_colours(plain.unwrap_or_default())
+    without_colours(plain.unwrap_or_default())
 }
 
 async fn inspect(subject: &mut Subject) -> Outcome {

@@ -54,10 +54,11 @@ async fn end(subject: &mut Subject, restart: bool) -> Result<&Ending, Flaw> {
         let request = peer
             .send(Channel::Control, "shutdown_request", content)
             .await?;
-        peer.until_closed(END).await;
+        let deadline = tokio::time::Instant::now() + END;
+        peer.until_closed(deadline).await;
         let heard = std::mem::take(&mut peer.log.0);
         let process = subject.own()?.process();
-        let exit = tokio::time::timeout(END, process.exit()).await.ok();
+        let exit = tokio::time::timeout_at(deadline, process.exit()).await.ok();
         subject.ending = Some(Ending {
             restart,
             request,
@@ -76,6 +77,11 @@ async fn replied(subject: &mut Subject, restart: bool, channel: Channel) -> Outc
         .iter()
         .find(|heard| heard.channel == channel && heard.msg_type() == "shutdown_reply");
     let Some(reply) = found else {
+        if channel == Channel::Iopub {
+            return Err(Flaw::unsupported(
+                "none came; the specification does not ask for it",
+            ));
+        }
         return Err(Flaw::seen(format!(
             "no shutdown_reply on {}",
             channel.name()

@@ -145,6 +145,10 @@ pub async fn examine(target: Target, tell: &mut dyn FnMut(Check)) -> Result<(), 
     let mut subject = Subject::of(target).await?;
     let mut renewals = 0;
     for Family { name, trials } in FAMILIES {
+        // What the other checks did to a kernel must not be held against its end.
+        if name == lifecycle::FAMILY.name && subject.kernel.is_some() {
+            subject.renew().await?;
+        }
         for trial in trials {
             subject.peer.forget();
             let outcome = tokio::time::timeout(LIMIT, (trial.run)(&mut subject)).await;
@@ -195,6 +199,7 @@ fn clean(text: &str) -> String {
         true => ' ',
         false => character,
     };
+    let text = without_colours(text);
     let mut line: String = text.chars().take(SEEN).map(plain).collect();
     if line.len() < text.len() {
         line.push('…');
@@ -202,13 +207,28 @@ fn clean(text: &str) -> String {
     line
 }
 
+/// Text without the sequences that colour it: kernels colour values, errors and what they print at their end.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let rest = parts.map(|part| part.split_once('m').map_or(part, |(_, rest)| rest));
+    rest.fold(first, |text, part| text + part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn colours_are_taken_off() {
+        assert_eq!(without_colours("\u{1b}[33m42\u{1b}[39m"), "42");
+        assert_eq!(without_colours("42"), "42");
+        assert_eq!(without_colours("\u{1b}[1"), "1");
+    }
+
+    #[test]
     fn what_a_kernel_says_is_one_line_of_bounded_length() {
-        assert_eq!(clean("a\u{1b}[2J\nb\u{9b}c"), "a [2J b c");
+        assert_eq!(clean("a\u{1b}]2J\nb\u{9b}c"), "a ]2J b c");
         assert_eq!(clean(&"é".repeat(SEEN + 1)), "é".repeat(SEEN) + "…");
         assert_eq!(clean(&"é".repeat(SEEN)), "é".repeat(SEEN));
     }

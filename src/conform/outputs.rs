@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::execution::is_ok;
 use super::subject::Subject;
-use super::{Flaw, Outcome, family};
+use super::{Flaw, Outcome, family, without_colours};
 
 family! { "outputs";
     "stdout is a stream" =>
@@ -24,6 +24,8 @@ family! { "outputs";
 /// What of `stdout` and `stderr` came before the idle.
 async fn printed(subject: &mut Subject, code: &str) -> Result<[String; 2], Flaw> {
     let ran = subject.peer.run(code).await?;
+    // Without any output, that it comes late is to be known.
+    subject.peer.published(&ran, "stream").await?;
     let log = &subject.peer.log;
     is_ok(log, &ran)?;
     if !log.is_idle(&ran) {
@@ -58,12 +60,12 @@ async fn stderr(subject: &mut Subject) -> Outcome {
 async fn lines(subject: &mut Subject) -> Outcome {
     let code = subject.code("prints much", |sample| sample.lines)?;
     let [out, _] = printed(subject, code).await?;
-    let plain = super::execution::without_colours(&out);
+    let plain = without_colours(&out);
     let expected: String = (0..1000).map(|number| format!("{number}\n")).collect();
     match plain == expected {
         true => Ok(String::new()),
         false => Err(Flaw::seen(format!(
-            "{} lines, {} bytes of {}",
+            "{} lines before idle, {} bytes of {}",
             plain.lines().count(),
             plain.len(),
             expected.len()
@@ -74,7 +76,7 @@ async fn lines(subject: &mut Subject) -> Outcome {
 async fn display(subject: &mut Subject) -> Outcome {
     let [show, _] = subject.code("displays", |sample| sample.display)?;
     let ran = subject.peer.run(show).await?;
-    let shown = subject.peer.log.one(&ran, "display_data")?;
+    let shown = subject.peer.published(&ran, "display_data").await?;
     shown.object("metadata")?;
     let display_id = &shown.content["transient"]["display_id"];
     match shown.plain() == Some("one") && display_id == "heddle-conform" {
@@ -88,7 +90,7 @@ async fn update(subject: &mut Subject) -> Outcome {
     let peer = &mut subject.peer;
     peer.run(show).await?;
     let ran = peer.run(update).await?;
-    let updated = peer.log.one(&ran, "update_display_data")?;
+    let updated = peer.published(&ran, "update_display_data").await?;
     updated.object("metadata")?;
     let display_id = &updated.content["transient"]["display_id"];
     match updated.plain() == Some("two") && display_id == "heddle-conform" {
@@ -100,7 +102,7 @@ async fn update(subject: &mut Subject) -> Outcome {
 async fn clear(subject: &mut Subject) -> Outcome {
     let code = subject.code("clears output", |sample| sample.clear)?;
     let ran = subject.peer.run(code).await?;
-    let cleared = subject.peer.log.one(&ran, "clear_output")?;
+    let cleared = subject.peer.published(&ran, "clear_output").await?;
     match cleared.content["wait"] == json!(true) {
         true => Ok(String::new()),
         false => Err(Flaw::seen(cleared.content.to_string())),

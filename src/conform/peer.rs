@@ -19,7 +19,7 @@ use crate::transport::{Dealer, DealerReceiver, DealerSender, Frames, Subscriber,
 /// How long an answer may take. After each wait in vain the next are shorter, so that a kernel that answers nothing is
 /// reported in seconds too.
 const PATIENCE: Duration = Duration::from_secs(4);
-const LEAST: Duration = Duration::from_millis(500);
+const LEAST: Duration = Duration::from_millis(400);
 /// How long the second of a reply and its `idle` may take after the first.
 const GRACE: Duration = Duration::from_secs(1);
 /// Messages, and bytes of them, that are kept of one check; what comes beyond is looked at and forgotten.
@@ -37,6 +37,7 @@ pub(super) struct Peer {
     verifier: Verifier,
     kept_bytes: usize,
     patience: Duration,
+    grace: Duration,
     shell: DealerSender,
     control: DealerSender,
     stdin: DealerSender,
@@ -92,6 +93,7 @@ impl Peer {
             observed: Observed::default(),
             kept_bytes: 0,
             patience: PATIENCE,
+            grace: GRACE,
             shell: shell.sender,
             control: control.sender,
             stdin: stdin.sender,
@@ -181,16 +183,34 @@ impl Peer {
     pub async fn done(&mut self, request: &Request) -> Result<(), Flaw> {
         let either = |log: &Log| log.is_replied(request) || log.is_idle(request);
         let both = |log: &Log| log.is_replied(request) && log.is_idle(request);
-        if self.until(either).await? {
-            let grace = GRACE.min(self.patience);
-            self.until_within(grace, both).await?;
+        if self.until(either).await? && !self.until_within(self.grace, both).await? {
+            self.grace = shorter(self.grace);
         }
         Ok(())
     }
 
     /// Waits until what was heard is `enough`, and says whether it came to that in time.
     pub async fn until(&mut self, enough: impl Fn(&Log) -> bool) -> Result<bool, Flaw> {
-        self.until_within(self.patience, enough).await
+        let enough = self.until_within(self.patience, enough).await?;
+        if !enough {
+            self.patience = shorter(self.patience);
+        }
+        Ok(enough)
+    }
+
+    /// The first message of a type that is published for a request, which must have come before the request's `idle`.
+    pub async fn published(&mut self, request: &Request, msg_type: &str) -> Result<&Heard, Flaw> {
+        let come = |log: &Log| log.all(request, msg_type).next().is_some();
+        // It may be late, which is another fault than to be missing.
+        self.until_within(self.grace, come).await?;
+        let told = || self.log.told(request);
+        let mut published = self.log.published(request);
+        match published.find(|heard| heard.msg_type() == msg_type || heard.state() == Some("idle"))
+        {
+            Some(heard) if heard.state().is_none() || msg_type == "status" => Ok(heard),
+            Some(_) if come(&self.log) => Err(Flaw::seen(format!("{msg_type} came after idle"))),
+            _ => Err(Flaw::seen(format!("no {msg_type}: {}", told()))),
+        }
     }
 
     /// The same, with a time of its own.
@@ -207,18 +227,14 @@ impl Peer {
                     return Err(Flaw::Gone(format!("{}: {error}", channel.name())));
                 }
                 Ok(None) => return Err(Flaw::Gone("every channel is closed".into())),
-                Err(_) => {
-                    self.patience = (self.patience * 2 / 3).max(LEAST);
-                    return Ok(false);
-                }
+                Err(_) => return Ok(false),
             }
         }
         Ok(true)
     }
 
-    /// Hears all that comes until every channel is closed, or `patience` has ended.
-    pub async fn until_closed(&mut self, patience: Duration) {
-        let deadline = Instant::now() + patience;
+    /// Hears all that comes until every channel is closed.
+    pub async fn until_closed(&mut self, deadline: Instant) {
         while let Ok(Some((channel, received))) =
             tokio::time::timeout_at(deadline, self.inbox.recv()).await
         {
@@ -261,6 +277,10 @@ impl Peer {
             self.log.0.push(heard);
         }
     }
+}
+
+fn shorter(patience: Duration) -> Duration {
+    (patience * 2 / 3).max(LEAST)
 }
 
 pub(super) fn frame(value: &Value) -> Bytes {
