@@ -204,7 +204,6 @@ async fn subshell(subject: &mut Subject) -> Outcome {
     let late = peer.log.is_replied(&ran);
     peer.done(&ran).await?;
     is_ok(&peer.log, &beside)?;
-    states(&peer.log, &beside)?;
     delete_subshell(subject, &id).await?;
     match late {
         false => Ok(String::new()),

@@ -84,10 +84,10 @@ async fn input(subject: &mut Subject) -> Outcome {
     }
     let log = &subject.peer.log;
     let mut published = log.published(&ran).filter(|heard| heard.state().is_none());
-    match published
+    let first = published
         .next()
-        .is_some_and(|first| first.msg_type() == "execute_input")
-    {
+        .is_some_and(|first| first.msg_type() == "execute_input");
+    match first && log.all(&ran, "execute_input").count() == 1 {
         true => Ok(String::new()),
         false => Err(Flaw::seen(log.told(&ran))),
     }

@@ -70,6 +70,8 @@ async fn states_on_shell(subject: &mut Subject) -> Outcome {
     states(&peer.log, &asked)?;
     if let Some((code, _)) = subject.sample.value {
         let ran = peer.run(code).await?;
+        // By then, what came too late has come.
+        peer.fence(Channel::Shell).await?;
         states(&peer.log, &ran)?;
     }
     Ok(String::new())

@@ -330,7 +330,7 @@ impl Relay {
         if self.is("signs streams wrongly") && msg_type == "stream" {
             raw.signature = Bytes::from("0".repeat(64));
         }
-        let twice = self.is("sends streams twice") && msg_type == "stream";
+        let twice = self.is("sends clear_output twice") && msg_type == "clear_output";
         publisher.publish(&raw.clone().into_frames(), true);
         if twice {
             publisher.publish(&raw.into_frames(), true);
