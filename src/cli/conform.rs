@@ -13,7 +13,7 @@ use super::mark::{Mark, line};
 use super::{Global, setup};
 use crate::conform::{Check, Target, Verdict, examine};
 use crate::kernel::{Choice, Grants, Local, Options};
-use crate::protocol::Transport;
+use crate::protocol::{ConnectionInfo, Transport};
 
 #[derive(Args)]
 pub struct Conform {
@@ -87,10 +87,19 @@ impl Conform {
         if self.kernel.contains('/')
             || file.extension().is_some_and(|end| end == "json") && file.is_file()
         {
-            return Ok(Target::Running(file));
+            let cannot = |reason: &dyn std::fmt::Display| {
+                let path = file.display();
+                CliError::Usage(format!(
+                    "the connection file {path} cannot be read: {reason}. A kernel by name: heddle kernel list"
+                ))
+            };
+            let bytes = std::fs::read(&file).map_err(|error| cannot(&error))?;
+            let connection = ConnectionInfo::from_json(&bytes).map_err(|error| cannot(&error))?;
+            return Ok(Target::Running(Box::new(connection)));
         }
         let settings = setup::load(global, &[])?.settings;
         let options = Options {
+            tap: None,
             launcher: Arc::new(Local::new()?),
             choice: Choice::of(Some(&self.kernel), &mut |_| {})?,
             transport: match self.transport.as_str() {

@@ -113,7 +113,7 @@ async fn interrupt(subject: &mut Subject) -> Outcome {
     let ran = begin(subject, code).await?;
     let mode = subject.interrupt_mode();
     let way = match (mode, &subject.kernel) {
-        (InterruptMode::Signal, Some(kernel)) => {
+        (Some(InterruptMode::Signal), Some(kernel)) => {
             kernel.process().signal(Signal::Interrupt);
             "SIGINT"
         }
@@ -144,8 +144,10 @@ async fn interrupt_reply(subject: &mut Subject) -> Outcome {
     let asked = peer
         .ask(Channel::Control, "interrupt_request", json!({}))
         .await?;
-    if mode == InterruptMode::Signal && !peer.log.is_replied(&asked) {
-        return Err(Flaw::unsupported("kernel.json asks for signals"));
+    if mode != Some(InterruptMode::Message) && !peer.log.is_replied(&asked) {
+        return Err(Flaw::unsupported(
+            "no reply, and kernel.json does not name this way",
+        ));
     }
     let reply = peer.log.reply(&asked)?;
     match reply.content["status"] == "ok" {

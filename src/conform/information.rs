@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::heard::{Log, Request};
+use super::peer::execute;
 use super::subject::Subject;
 use super::{Flaw, Outcome, family};
 use crate::protocol::Channel;
@@ -65,14 +66,30 @@ async fn complete(subject: &mut Subject) -> Outcome {
 }
 
 async fn states_on_shell(subject: &mut Subject) -> Outcome {
+    let code = subject.sample.value.map_or("", |(code, _)| code);
+    let mut sent = Vec::new();
+    for (msg_type, content) in [
+        ("kernel_info_request", json!({})),
+        ("execute_request", execute(code, json!({}))),
+        ("complete_request", json!({"code": code, "cursor_pos": 1})),
+        (
+            "inspect_request",
+            json!({"code": code, "cursor_pos": 1, "detail_level": 0}),
+        ),
+        ("is_complete_request", json!({ "code": code })),
+        ("comm_info_request", json!({})),
+        (
+            "history_request",
+            json!({"hist_access_type": "tail", "n": 1, "output": false, "raw": true}),
+        ),
+    ] {
+        sent.push(subject.peer.send(Channel::Shell, msg_type, content).await?);
+    }
+    // By its answer, what came too late has come.
     let peer = &mut subject.peer;
-    let asked = peer.fence(Channel::Shell).await?;
-    states(&peer.log, &asked)?;
-    if let Some((code, _)) = subject.sample.value {
-        let ran = peer.run(code).await?;
-        // By then, what came too late has come.
-        peer.fence(Channel::Shell).await?;
-        states(&peer.log, &ran)?;
+    peer.fence(Channel::Shell).await?;
+    for request in &sent {
+        states(&peer.log, request)?;
     }
     Ok(String::new())
 }

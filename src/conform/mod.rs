@@ -26,13 +26,13 @@ mod stdin;
 mod subject;
 mod wire;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::kernel::{KernelError, Options};
+use crate::protocol::ConnectionInfo;
 use subject::Subject;
 
 /// The longest that one check takes, whatever the kernel does.
@@ -69,8 +69,8 @@ pub struct Check {
 pub enum Target {
     /// One to be started, several times if need be.
     Start(Box<Options>),
-    /// One that runs, by its connection file. Nothing is tried that could end it.
-    Running(PathBuf),
+    /// One that runs. Nothing is tried that could end it.
+    Running(Box<ConnectionInfo>),
 }
 
 /// What a check found, where it is not what it should be.
@@ -144,33 +144,14 @@ const FAMILIES: [Family; 10] = [
 pub async fn examine(target: Target, tell: &mut dyn FnMut(Check)) -> Result<(), KernelError> {
     let mut subject = Subject::of(target).await?;
     let mut renewals = 0;
+    let mut usable = true;
     for Family { name, trials } in FAMILIES {
-        // What the other checks did to a kernel must not be held against its end.
-        if name == lifecycle::FAMILY.name && subject.kernel.is_some() {
-            subject.renew().await?;
+        if name == lifecycle::FAMILY.name {
+            // What the other checks did to a kernel must not be held against its end.
+            usable &= subject.kernel.is_none();
         }
         for trial in trials {
-            subject.peer.forget();
-            let outcome = tokio::time::timeout(LIMIT, (trial.run)(&mut subject)).await;
-            let outcome = outcome.unwrap_or_else(|_| {
-                let seconds = LIMIT.as_secs();
-                Err(Flaw::seen(format!("it was not over after {seconds} s")))
-            });
-            let doubtful = matches!(outcome, Err(Flaw::Seen(_) | Flaw::Gone(_)));
-            let (verdict, seen) = match outcome {
-                Ok(seen) => (Verdict::Pass, seen),
-                Err(Flaw::Seen(seen)) => (Verdict::Fail, seen),
-                Err(Flaw::Unsupported(why)) => (Verdict::NotSupported, why),
-                Err(Flaw::Gone(how)) => (Verdict::Fail, subject.obituary(how).await),
-            };
-            tell(Check {
-                family: name,
-                name: trial.name,
-                verdict,
-                expected: trial.expected,
-                seen: clean(&seen),
-            });
-            if doubtful && !subject.answers().await {
+            if !usable {
                 renewals += 1;
                 let renewed = match renewals <= RENEWALS {
                     true => subject.renew().await.map_err(|error| error.to_string()),
@@ -187,10 +168,33 @@ pub async fn examine(target: Target, tell: &mut dyn FnMut(Check)) -> Result<(), 
                     return Ok(());
                 }
             }
+            let (verdict, seen) = attempt(trial, &mut subject).await;
+            tell(Check {
+                family: name,
+                name: trial.name,
+                verdict,
+                expected: trial.expected,
+                seen: clean(&seen),
+            });
+            usable = verdict != Verdict::Fail || subject.answers().await;
         }
     }
     subject.end().await;
     Ok(())
+}
+
+async fn attempt(trial: &Trial, subject: &mut Subject) -> (Verdict, String) {
+    subject.peer.forget();
+    match tokio::time::timeout(LIMIT, (trial.run)(subject)).await {
+        Ok(Ok(seen)) => (Verdict::Pass, seen),
+        Ok(Err(Flaw::Seen(seen))) => (Verdict::Fail, seen),
+        Ok(Err(Flaw::Unsupported(why))) => (Verdict::NotSupported, why),
+        Ok(Err(Flaw::Gone(how))) => (Verdict::Fail, subject.obituary(how).await),
+        Err(_) => {
+            let seconds = LIMIT.as_secs();
+            (Verdict::Fail, format!("it was not over after {seconds} s"))
+        }
+    }
 }
 
 /// One line of bounded length without anything that a terminal would obey.

@@ -44,12 +44,7 @@ impl Subject {
     pub async fn of(target: Target) -> Result<Subject, KernelError> {
         match target {
             Target::Start(options) => start(*options, Observed::default()).await,
-            Target::Running(file) => {
-                let bytes = std::fs::read(&file)
-                    .map_err(|source| KernelError::Folder { path: file, source })?;
-                let connection = ConnectionInfo::from_json(&bytes)?;
-                attach(connection, Observed::default()).await
-            }
+            Target::Running(connection) => attach(*connection, Observed::default()).await,
         }
     }
 
@@ -83,12 +78,11 @@ impl Subject {
         })
     }
 
-    pub fn interrupt_mode(&self) -> InterruptMode {
-        match &self.kernel {
-            Some(kernel) => kernel.spec().interrupt_mode,
-            // There is no process of ours to signal.
-            None => InterruptMode::Message,
-        }
+    /// Unknown of a kernel that somebody else started.
+    pub fn interrupt_mode(&self) -> Option<InterruptMode> {
+        self.kernel
+            .as_ref()
+            .map(|kernel| kernel.spec().interrupt_mode)
     }
 
     /// Another client of the same kernel.

@@ -154,9 +154,8 @@ async fn reply_types(subject: &mut Subject) -> Outcome {
 }
 
 async fn session(subject: &mut Subject) -> Outcome {
-    let code = super::execution::any(subject)?;
     let peer = &mut subject.peer;
-    peer.run(code).await?;
+    peer.fence(Channel::Shell).await?;
     let mut sessions: Vec<_> = peer
         .log
         .0

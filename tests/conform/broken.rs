@@ -2,8 +2,8 @@
 
 use heddle::conform::{Target, Verdict};
 
-use crate::Report;
 use crate::relay::faulty;
+use crate::support::conformance::Report;
 
 async fn assert_found(fault: &str, checks: &[&str]) {
     let report = Report::of(Target::Start(Box::new(faulty(fault)))).await;
@@ -83,6 +83,6 @@ faults! {
 async fn an_unbroken_relay_passes() {
     let report = Report::of(Target::Start(Box::new(faulty("")))).await;
     report.assert_failed(&[]);
-    report.assert_not_supported(&[]);
+    report.assert_with(Verdict::NotSupported, &[]);
     assert!(report.with(Verdict::Pass).len() > 80);
 }

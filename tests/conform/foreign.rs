@@ -9,7 +9,7 @@ use heddle::kernel::Options;
 use heddle::kernel::discovery::Installed;
 use heddle::protocol::{KernelSpec, Transport};
 
-use crate::Report;
+use crate::support::conformance::Report;
 use crate::support::kernels::{options, python};
 
 /// Installs what `tests/support/deno.txt` pins, once for all runs.

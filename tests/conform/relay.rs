@@ -148,7 +148,7 @@ async fn serve(info: &ConnectionInfo, fault: String) {
                 let subscription_to = IopubWelcome { subscription: String::new() };
                 let mut raw = Message::request(subscription_to, "relay", "relay").encode();
                 relay.front.sign(&mut raw);
-                publisher.send_to(subscription.subscriber, raw.into_frames());
+                publisher.sender.send_to(subscription.subscriber, raw.into_frames());
             }
             Some(()) = interrupts.recv() => if !relay.is("ignores interrupts") {
                 relay.kernel.interrupt();
@@ -301,7 +301,7 @@ impl Relay {
         for identity in all {
             let mut copy = raw.clone();
             copy.identities = vec![identity];
-            router.send(copy.into_frames());
+            router.sender.send(copy.into_frames());
         }
     }
 
@@ -331,14 +331,14 @@ impl Relay {
             raw.signature = Bytes::from("0".repeat(64));
         }
         let twice = self.is("sends clear_output twice") && msg_type == "clear_output";
-        publisher.publish(&raw.clone().into_frames(), true);
+        publisher.sender.publish(&raw.clone().into_frames(), true);
         if twice {
-            publisher.publish(&raw.into_frames(), true);
+            publisher.sender.publish(&raw.into_frames(), true);
         }
         if idle {
             for mut held in std::mem::take(&mut self.held) {
                 self.front.sign(&mut held);
-                publisher.publish(&held.into_frames(), true);
+                publisher.sender.publish(&held.into_frames(), true);
             }
         }
     }
