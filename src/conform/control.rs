@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::execution::{any, is_ok};
-use super::heard::Request;
+use super::heard::{Log, Request};
 use super::information::states;
 use super::peer::{execute, frame};
 use super::subject::Subject;
@@ -17,6 +17,9 @@ use crate::transport::Heartbeat;
 
 /// The longest that a heartbeat may take.
 const BEAT: Duration = Duration::from_secs(2);
+/// How long code that has printed goes on alone before it is interrupted: some kernels lose an interrupt that meets
+/// their printing.
+const SETTLED: Duration = Duration::from_millis(200);
 
 family! { "control";
     "the heartbeat is echoed" =>
@@ -111,6 +114,8 @@ async fn while_busy(subject: &mut Subject) -> Outcome {
 async fn interrupt(subject: &mut Subject) -> Outcome {
     let code = subject.code("takes long", |sample| sample.sleep)?;
     let ran = begin(subject, code).await?;
+    let ended = |log: &Log| log.is_replied(&ran);
+    subject.peer.until_within(SETTLED, ended).await?;
     let mode = subject.interrupt_mode();
     let way = match (mode, &subject.kernel) {
         (Some(InterruptMode::Signal), Some(kernel)) => {
@@ -125,8 +130,7 @@ async fn interrupt(subject: &mut Subject) -> Outcome {
         }
     };
     let peer = &mut subject.peer;
-    peer.until(|log| log.is_replied(&ran)).await?;
-    if !peer.log.is_replied(&ran) {
+    if !peer.until(ended).await? {
         return Err(Flaw::seen(format!("the code went on after {way}")));
     }
     peer.done(&ran).await?;

@@ -20,7 +20,7 @@ pub(super) struct Sample {
     pub error: Option<(&'static str, &'static str)>,
     /// Fails after a third of a second.
     pub late_error: Option<&'static str>,
-    /// Prints `begun`, and is done after less than a second.
+    /// Prints `begun`, and is done after a second.
     pub nap: Option<&'static str>,
     /// Prints `begun`, and is done after 15 seconds.
     pub sleep: Option<&'static str>,
@@ -101,7 +101,7 @@ static PYTHON: Sample = Sample {
     undefined: Some("heddle_conform_undefined"),
     error: Some(("raise ValueError('heddle')", "ValueError")),
     late_error: Some("import time; time.sleep(0.3); raise ValueError('heddle')"),
-    nap: Some("print('begun', flush=True); import time; time.sleep(0.7)"),
+    nap: Some("print('begun', flush=True); import time; time.sleep(1)"),
     sleep: Some("print('begun', flush=True); import time; time.sleep(15)"),
     input: Some("print(input('name? '))"),
     password: Some("import getpass; print(getpass.getpass('secret? '))"),
@@ -149,7 +149,7 @@ static JAVASCRIPT: Sample = Sample {
     late_error: Some(
         "await new Promise(done => setTimeout(done, 300)); throw new RangeError('heddle')",
     ),
-    nap: Some("console.log('begun'); await new Promise(done => setTimeout(done, 700))"),
+    nap: Some("console.log('begun'); await new Promise(done => setTimeout(done, 1000))"),
     sleep: Some("console.log('begun'); await new Promise(done => setTimeout(done, 15000))"),
     completion: Some([
         "globalThis.heddleConformName = 1",
@@ -185,7 +185,7 @@ static BASH: Sample = Sample {
     beyond_ascii: Some("echo 'é中😀𝒳'"),
     error: Some(("(exit 3)", "")),
     late_error: Some("sleep 0.3; (exit 3)"),
-    nap: Some("echo begun; sleep 0.7"),
+    nap: Some("echo begun; sleep 1"),
     sleep: Some("echo begun; sleep 15"),
     completion: Some([
         "heddle_conform_name() { :; }",
@@ -205,7 +205,7 @@ static R: Sample = Sample {
     undefined: Some("heddle_conform_undefined"),
     error: Some(("stop('heddle')", "")),
     late_error: Some("Sys.sleep(0.3); stop('heddle')"),
-    nap: Some("cat('begun\\n'); flush.console(); Sys.sleep(0.7)"),
+    nap: Some("cat('begun\\n'); flush.console(); Sys.sleep(1)"),
     sleep: Some("cat('begun\\n'); flush.console(); Sys.sleep(15)"),
     input: Some("cat(readline('name? '))"),
     completion: Some([
@@ -226,7 +226,7 @@ static RUST: Sample = Sample {
     beyond_ascii: Some("println!(\"é中😀𝒳\");"),
     variable: Some(["let heddle_conform = 41;", "heddle_conform + 1", "42"]),
     error: Some(("let heddle: u8 = \"\";", "")),
-    nap: Some("println!(\"begun\"); std::thread::sleep(std::time::Duration::from_millis(700));"),
+    nap: Some("println!(\"begun\"); std::thread::sleep(std::time::Duration::from_secs(1));"),
     sleep: Some("println!(\"begun\"); std::thread::sleep(std::time::Duration::from_secs(15));"),
     ..EMPTY
 };
