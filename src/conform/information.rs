@@ -1,12 +1,17 @@
 //! What a kernel says of itself, and the states around each answer.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::heard::{Log, Request};
-use super::peer::execute;
+use super::peer::{Peer, execute};
 use super::subject::Subject;
 use super::{Flaw, Outcome, family};
 use crate::protocol::Channel;
+
+/// How late a welcome may be.
+const LATE: Duration = Duration::from_millis(400);
 
 family! { "information";
     "starts and answers" =>
@@ -85,8 +90,11 @@ async fn states_on_shell(subject: &mut Subject) -> Outcome {
     ] {
         sent.push(subject.peer.send(Channel::Shell, msg_type, content).await?);
     }
-    // By its answer, what came too late has come.
     let peer = &mut subject.peer;
+    for request in &sent {
+        peer.done(request).await?;
+    }
+    // By its answer, what came too late has come.
     peer.fence(Channel::Shell).await?;
     for request in &sent {
         states(&peer.log, request)?;
@@ -139,24 +147,35 @@ async fn on_control(subject: &mut Subject) -> Outcome {
 }
 
 async fn welcome(subject: &mut Subject) -> Outcome {
-    match subject.welcomed {
+    match is_welcomed(&mut subject.peer).await? {
         true => Ok(String::new()),
         false => Err(Flaw::unsupported("none came")),
     }
 }
 
 async fn second_welcome(subject: &mut Subject) -> Outcome {
-    if !subject.welcomed {
+    if !subject.peer.observed.welcomed {
         return Err(Flaw::unsupported("the first got none"));
     }
     let mut second = subject.another().await?;
-    // By its reply, all that the subscription led to has been published too.
-    second.fence(Channel::Shell).await?;
-    let mut heard = second.log.0.iter();
-    match heard.any(|heard| heard.msg_type() == "iopub_welcome") {
+    match is_welcomed(&mut second).await? {
         true => Ok(String::new()),
         false => Err(Flaw::seen("the second got none")),
     }
+}
+
+/// Whether a client's subscription is, or was, answered. By the reply to a later request that should be so.
+async fn is_welcomed(peer: &mut Peer) -> Result<bool, Flaw> {
+    peer.fence(Channel::Shell).await?;
+    if !peer.observed.welcomed {
+        let welcome = |log: &Log| {
+            log.0
+                .iter()
+                .any(|heard| heard.msg_type() == "iopub_welcome")
+        };
+        peer.until_within(LATE, welcome).await?;
+    }
+    Ok(peer.observed.welcomed)
 }
 
 async fn connect(subject: &mut Subject) -> Outcome {

@@ -30,6 +30,8 @@ pub(super) struct Observed {
     messages: usize,
     broken: HashMap<Rule, (usize, String)>,
     msg_ids: HashSet<String>,
+    /// Whether a subscription was answered (JEP 65).
+    pub welcomed: bool,
     requests: HashMap<String, Request>,
 }
 
@@ -48,6 +50,7 @@ impl Observed {
         session: &str,
     ) {
         self.messages += 1;
+        self.welcomed |= heard.msg_type() == "iopub_welcome";
         let named = format!("{} on {}", heard.msg_type(), heard.channel.name());
         match verifier.verify(raw) {
             Err(ProtocolError::Replayed) => self.broke(Rule::Replay, format!("{named} came twice")),

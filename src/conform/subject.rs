@@ -32,8 +32,6 @@ pub(super) struct Subject {
     /// The content of its `kernel_info_reply`.
     pub info: Value,
     pub sample: &'static Sample,
-    /// Whether our subscription was answered (JEP 65).
-    pub welcomed: bool,
     /// From the start, or the connection, to the first reply.
     pub ready_after: Duration,
     /// What came when the kernel was asked to end.
@@ -184,11 +182,6 @@ async fn subject(
     let ready_after = begun.elapsed();
     let language = info["language_info"]["name"].as_str().unwrap_or_default();
     let sample = Sample::of(language);
-    let welcomed = peer
-        .log
-        .0
-        .iter()
-        .any(|heard| heard.msg_type() == "iopub_welcome");
     if let Some((code, _)) = sample.value {
         let content = super::peer::execute(code, json!({}));
         if let Ok(request) = peer.send(Channel::Shell, "execute_request", content).await {
@@ -204,7 +197,6 @@ async fn subject(
         kernel,
         info,
         sample,
-        welcomed,
         ready_after,
         ending: None,
     }
