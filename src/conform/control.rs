@@ -25,7 +25,7 @@ family! { "control";
     "the heartbeat is echoed" =>
         "what was sent, byte for byte", heartbeat;
     "the heartbeat is echoed while code runs" =>
-        "the same, before the cell has ended", heartbeat_while_busy;
+        "what was sent, byte for byte, before the cell has ended", heartbeat_while_busy;
     "control answers while code runs" =>
         "a kernel_info_reply on control before the cell has ended", while_busy;
     "an interrupt ends the running code" =>

@@ -376,6 +376,8 @@ async fn seen_by_others(subject: &mut Subject) -> Outcome {
     let ran = subject.peer.run(code).await?;
     let seen = other.until(|log| log.is_idle(&ran)).await?;
     other.published(&ran, "execute_input").await?;
+    // A reply that is not its own would have come before this one.
+    other.fence(Channel::Shell).await?;
     let log = &other.log;
     if !log.printed(&ran, "stdout").contains("heddle out") || !seen {
         return Err(Flaw::seen(log.told(&ran)));

@@ -23,7 +23,7 @@ family! { "information";
         "exactly one status busy before, and one status idle after, all else that is published for a request",
         states_on_shell;
     "busy comes first and idle last on control" =>
-        "the same for a request on control", states_on_control;
+        "exactly one status busy, then one status idle, for a request on control", states_on_control;
     "kernel_info is answered on control" =>
         "the same kernel_info_reply as on shell", on_control;
     "iopub_welcome greets a subscriber" =>

@@ -12,14 +12,14 @@ family! { "introspection";
     "complete_request finds a name" =>
         "matches with the whole name, and the range from cursor_start to cursor_end that it replaces", complete;
     "completion in the middle of a line" =>
-        "the same with code behind the cursor", complete_in_the_middle;
+        "matches and their range where code stands behind the cursor", complete_in_the_middle;
     "completion counts in code points" =>
-        "the same behind a character of two UTF-16 units and four bytes, with the range in code points",
+        "matches, and their range in code points, behind a character of two UTF-16 units and four bytes",
         complete_beyond_ascii;
     "inspect_request finds a name" =>
         "found true and text/plain for a name with the cursor in its middle", inspect;
     "inspection counts in code points" =>
-        "the same behind a character of two UTF-16 units and four bytes", inspect_beyond_ascii;
+        "found true behind characters of two UTF-16 units and four bytes, with the cursor in code points", inspect_beyond_ascii;
     "inspect_request of nothing is answered" =>
         "status ok, found false, data an empty object", inspect_nothing;
     "is_complete_request tells what is complete" =>

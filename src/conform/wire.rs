@@ -14,9 +14,9 @@ family! { "wire";
     "a forged message is not answered" =>
         "no reply and nothing published for a request that was signed with another key", forged;
     "an unsigned message is not answered" =>
-        "the same for a request with an empty signature", unsigned;
+        "no reply and nothing published for a request with an empty signature", unsigned;
     "an altered message is not answered" =>
-        "the same for a request whose content was changed after it was signed", altered;
+        "no reply and nothing published for a request whose content was changed after it was signed", altered;
     "a replayed message is not answered" =>
         "one reply to a request that was sent twice, byte for byte", replayed;
     "a forged message on control is not answered" =>
