@@ -34,8 +34,8 @@ family! { "execution";
     "code runs after an error" =>
         "the next request is ok", after_error;
     "stop_on_error aborts what is queued" =>
-        "requests that were sent before the error of one with stop_on_error are not run: status aborted, or error, with \
-         busy and idle",
+        "requests that were sent before the error of one with stop_on_error are not run: status aborted, or error, \
+         with busy and idle",
         aborts;
     "without stop_on_error the queue goes on" =>
         "status ok for requests behind an error of one with stop_on_error false", goes_on;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::Flaw;
-use crate::protocol::{Channel, RawMessage};
+use crate::protocol::{Channel, RawMessage, json};
 
 /// One message. What is no JSON is `null`.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ pub(super) struct Heard {
 
 impl Heard {
     pub fn new(channel: Channel, raw: &RawMessage) -> Heard {
-        let read = |frame: &Bytes| serde_json::from_slice(frame).unwrap_or(Value::Null);
+        let read = |frame: &Bytes| json::from_strict(frame).unwrap_or(Value::Null);
         Heard {
             channel,
             header: read(&raw.header),

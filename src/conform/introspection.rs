@@ -19,7 +19,8 @@ family! { "introspection";
     "inspect_request finds a name" =>
         "found true and text/plain for a name with the cursor in its middle", inspect;
     "inspection counts in code points" =>
-        "found true behind characters of two UTF-16 units and four bytes, with the cursor in code points", inspect_beyond_ascii;
+        "found true behind characters of two UTF-16 units and four bytes, with the cursor in code points",
+        inspect_beyond_ascii;
     "inspect_request of nothing is answered" =>
         "status ok, found false, data an empty object", inspect_nothing;
     "is_complete_request tells what is complete" =>

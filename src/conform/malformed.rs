@@ -15,11 +15,13 @@ family! { "malformed messages";
     "frames without a delimiter are dropped" =>
         "no reply, and a kernel that goes on", no_delimiter;
     "a message of too few frames is dropped" =>
-        "no reply, and a kernel that goes on, where the message ends after the delimiter, the signature, the header …", too_few_frames;
+        "no reply, and a kernel that goes on, where the message ends after the delimiter, the signature, the header …",
+        too_few_frames;
     "a message of empty frames is dropped" =>
         "no reply, and a kernel that goes on, where the signature and all four frames are empty", empty_frames;
     "a header that is no JSON is dropped" =>
-        "no reply, and a kernel that goes on, after signed headers that are cut off, no object, not UTF-8, without fields", bad_header;
+        "no reply, and a kernel that goes on, after signed headers that are cut off, no object, not UTF-8, without \
+         fields", bad_header;
     "content that is no JSON is dropped" =>
         "a kernel that goes on after signed content that is cut off, no object, not UTF-8", bad_content;
     "content of wrong types is borne" =>

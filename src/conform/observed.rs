@@ -10,6 +10,8 @@ use crate::protocol::{Channel, ProtocolError, RawMessage, Verifier};
 
 /// Message ids that are remembered; a kernel cannot make us hold more.
 const REMEMBERED: usize = 100_000;
+/// Bytes of an id that is remembered.
+const LONG_ID: usize = 256;
 
 /// A rule for all messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,6 +90,7 @@ impl Observed {
         }
         if let Some(id) = heard.header["msg_id"].as_str()
             && self.msg_ids.len() < REMEMBERED
+            && id.len() <= LONG_ID
             && !self.msg_ids.insert(id.to_owned())
         {
             self.broke(
@@ -148,6 +151,16 @@ impl Observed {
     pub fn no_message(&mut self, channel: Channel, error: &ProtocolError) {
         self.messages += 1;
         self.broke(Rule::Json, format!("on {}: {error}", channel.name()));
+    }
+
+    /// A message was not looked at.
+    pub fn too_large(&mut self, channel: Channel, size: usize) {
+        self.messages += 1;
+        let channel = channel.name();
+        self.broke(
+            Rule::Json,
+            format!("a message of {size} bytes on {channel}"),
+        );
     }
 
     fn broke(&mut self, rule: Rule, how: String) {

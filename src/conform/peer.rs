@@ -23,7 +23,7 @@ const LEAST: Duration = Duration::from_millis(400);
 /// How long the second of a reply and its `idle` may take after the first.
 const GRACE: Duration = Duration::from_secs(1);
 /// Messages, and bytes of them, that are kept of one check; what comes beyond is looked at and forgotten.
-const KEPT: usize = 20_000;
+const KEPT: usize = 5_000;
 const KEPT_BYTES: usize = 64 << 20;
 /// Messages that wait to be looked at; then the kernel waits.
 const INBOX: usize = 256;
@@ -221,6 +221,10 @@ impl Peer {
     ) -> Result<bool, Flaw> {
         let deadline = Instant::now() + patience;
         while !enough(&self.log) {
+            // Asked first: what always has something to receive never times out.
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
             match tokio::time::timeout_at(deadline, self.inbox.recv()).await {
                 Ok(Some((channel, Ok(frames)))) => self.take(channel, frames),
                 Ok(Some((channel, Err(error)))) => {
@@ -235,8 +239,9 @@ impl Peer {
 
     /// Hears all that comes until every channel is closed.
     pub async fn until_closed(&mut self, deadline: Instant) {
-        while let Ok(Some((channel, received))) =
-            tokio::time::timeout_at(deadline, self.inbox.recv()).await
+        while Instant::now() < deadline
+            && let Ok(Some((channel, received))) =
+                tokio::time::timeout_at(deadline, self.inbox.recv()).await
         {
             if let Ok(frames) = received {
                 self.take(channel, frames);
@@ -246,7 +251,11 @@ impl Peer {
 
     /// Takes what has come meanwhile, without waiting.
     pub fn take_waiting(&mut self) {
-        while let Ok((channel, Ok(frames))) = self.inbox.try_recv() {
+        // As many as can wait: a kernel that never stops does not keep us here.
+        for _ in 0..INBOX {
+            let Ok((channel, Ok(frames))) = self.inbox.try_recv() else {
+                return;
+            };
             self.take(channel, frames);
         }
     }
@@ -265,6 +274,9 @@ impl Peer {
 
     fn take(&mut self, channel: Channel, frames: Frames) {
         let size: usize = frames.iter().map(Bytes::len).sum();
+        if size > KEPT_BYTES {
+            return self.observed.too_large(channel, size);
+        }
         let raw = match RawMessage::parse(frames) {
             Ok(raw) => raw,
             Err(error) => return self.observed.no_message(channel, &error),

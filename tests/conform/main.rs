@@ -6,5 +6,6 @@ mod support;
 
 mod broken;
 mod foreign;
+mod hostile;
 mod relay;
 mod report;
