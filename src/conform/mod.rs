@@ -205,7 +205,7 @@ fn clean(text: &str) -> String {
     };
     let text = without_colours(text);
     let mut line: String = text.chars().take(SEEN).map(plain).collect();
-    if line.len() < text.len() {
+    if text.chars().nth(SEEN).is_some() {
         line.push('…');
     }
     line
