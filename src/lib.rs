@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line: one file a subcommand
 //! - [`doctor`]: what this machine can do, found out and explained
 //! - [`bridge`]: the kernel that front ends start, with the agent in it
+//! - [`conform`]: whether a kernel keeps to the Jupyter messaging protocol
 //! - [`session`]: one conversation: event log, workspace, resume, export to a notebook
 //! - [`agent`]: a Planner that directs, a CodeInterpreter that writes and runs Python
 //! - [`executor`]: code in, a stream of events and an outcome out
@@ -23,6 +24,7 @@ pub mod agent;
 pub mod bridge;
 pub mod cli;
 pub mod config;
+pub mod conform;
 pub mod doctor;
 pub mod event;
 pub mod executor;

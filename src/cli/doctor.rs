@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::Args;
 
 use super::error::{CliError, Exit};
+use super::mark::{Mark, line};
 use super::{Global, setup};
 use crate::config;
 use crate::doctor::{Check, Examination, Verdict, examine};
@@ -57,14 +58,11 @@ impl Doctor {
 }
 
 fn shown(check: &Check) -> String {
-    use anstyle::AnsiColor;
-    let (mark, colour) = match check.verdict {
-        Verdict::Pass => ("✓", AnsiColor::Green),
-        Verdict::Warn => ("!", AnsiColor::Yellow),
-        Verdict::Fail => ("✗", AnsiColor::Red),
+    let mark = match check.verdict {
+        Verdict::Pass => Mark::Good,
+        Verdict::Warn => Mark::Odd,
+        Verdict::Fail => Mark::Bad,
     };
-    let style = colour.on_default();
-    let found = check.found.replace('\n', "\n    ");
     let next = check.next.iter().map(|next| format!("    → {next}\n"));
-    format!("{style}{mark}{style:#} {}: {found}\n", check.name) + &next.collect::<String>()
+    line(mark, check.name, &check.found) + &next.collect::<String>()
 }

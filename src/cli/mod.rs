@@ -5,6 +5,7 @@ mod ask;
 mod chat;
 mod check;
 mod config;
+mod conform;
 mod demo;
 mod doctor;
 mod env;
@@ -13,6 +14,7 @@ mod image;
 mod init;
 mod kernel;
 mod keyboard;
+mod mark;
 mod markdown;
 mod output;
 mod run;
@@ -74,6 +76,8 @@ enum Command {
     Demo(demo::Demo),
     /// Check what this machine can do, and say how to better it
     Doctor(doctor::Doctor),
+    /// Check whether a kernel keeps to the Jupyter messaging protocol
+    Conform(conform::Conform),
     /// Make a folder a project: its heddle.toml, from a template
     Init(init::Init),
     /// Packages for the kernels of a project: add, list, remove
@@ -178,6 +182,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
+        Command::Conform(conform) => conform.run(&cli.global).await,
         Command::Init(init) => init.run(),
         Command::Env(env) => env.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global).await,

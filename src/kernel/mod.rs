@@ -1,5 +1,6 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
+mod bare;
 mod client;
 pub mod container;
 pub mod discovery;
@@ -13,6 +14,7 @@ pub mod python;
 mod sandboxed;
 mod tap;
 
+pub use bare::Bare;
 pub use client::{Client, Exchange, Incoming};
 pub use folder::roots as folder_roots;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
@@ -370,13 +372,40 @@ impl Kernel {
     }
 }
 
-/// Starts the process and connects to it; whichever ends first, the start or the process, decides.
+/// Starts the process and connects to it.
 async fn run(
     options: &Options,
     spec: &KernelSpec,
     resource_dir: &std::path::Path,
     folder: &RunFolder,
 ) -> Result<Running, KernelError> {
+    let process = launch(options, spec, resource_dir, folder).await?;
+    let deadline = Instant::now() + options.start_timeout;
+    let connect = Client::connect_tapped(&folder.connection, deadline, options.tap.clone());
+    let client = first(&*process, connect).await?;
+    let watcher = tokio::spawn({
+        let (process, client) = (process.clone(), client.clone());
+        async move {
+            let exit = process.exit().await;
+            // The connection closes once the last output has been received; a descendant may hold it open.
+            let _ = tokio::time::timeout(LAST_WORDS, client.closed()).await;
+            client.die(&exit.to_string());
+        }
+    });
+    Ok(Running {
+        process,
+        client,
+        watcher,
+    })
+}
+
+/// Starts the process.
+async fn launch(
+    options: &Options,
+    spec: &KernelSpec,
+    resource_dir: &std::path::Path,
+    folder: &RunFolder,
+) -> Result<Arc<dyn Process>, KernelError> {
     let argv = spec.command(
         &folder.kernel_file().to_string_lossy(),
         &resource_dir.to_string_lossy(),
@@ -394,36 +423,30 @@ async fn run(
         grants: options.grants.clone(),
         folder: folder.path().to_path_buf(),
     };
-    let process: Arc<dyn Process> = Arc::from(options.launcher.launch(launch).await?);
-    let deadline = Instant::now() + options.start_timeout;
+    options.launcher.launch(launch).await.map(Arc::from)
+}
+
+/// The first connection to a process; whichever ends first, that or the process, decides. Without one it is ended.
+async fn first<T>(
+    process: &dyn Process,
+    connect: impl Future<Output = Result<T, KernelError>>,
+) -> Result<T, KernelError> {
     let connected = tokio::select! {
-        connected = Client::connect_tapped(&folder.connection, deadline, options.tap.clone()) => connected,
-        exit = process.exit() => Err(died_at_start(&*process, exit).await),
+        connected = connect => connected,
+        exit = process.exit() => Err(died_at_start(process, exit).await),
     };
-    let client = match connected {
-        Ok(client) => client,
+    match connected {
+        Ok(connected) => {
+            process.connected();
+            Ok(connected)
+        }
         Err(error) => {
-            let error = explained(error, &*process).await;
+            let error = explained(error, process).await;
             process.signal(Signal::Kill);
             process.ended().await;
-            return Err(error);
+            Err(error)
         }
-    };
-    process.connected();
-    let watcher = tokio::spawn({
-        let (process, client) = (process.clone(), client.clone());
-        async move {
-            let exit = process.exit().await;
-            // The connection closes once the last output has been received; a descendant may hold it open.
-            let _ = tokio::time::timeout(LAST_WORDS, client.closed()).await;
-            client.die(&exit.to_string());
-        }
-    });
-    Ok(Running {
-        process,
-        client,
-        watcher,
-    })
+    }
 }
 
 /// Why there is no connection, in terms of the kernel that was started.

@@ -21,7 +21,7 @@ pub mod content;
 pub mod error;
 pub mod frames;
 pub mod header;
-mod json;
+pub(crate) mod json;
 pub mod kernelspec;
 pub mod message;
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use heddle::conform::Target;
 use heddle::kernel::Client;
 use heddle::protocol::{Address, Channel, Content, Transport};
 use heddle::transport::{
@@ -12,6 +13,7 @@ use heddle::transport::{
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 
+use crate::support::conformance::Report;
 use crate::support::kernels::{cell, collect, python};
 use crate::support::process::{alone, resident};
 use crate::support::scripted_kernel::{ScriptedKernel, connection, gap};
@@ -68,9 +70,21 @@ async fn a_client_that_comes_back_under_its_identity_gets_its_replies() {
     front_end("handover").await;
 }
 
+/// What a kernel of a few words does not do is not our kernel side's fault: the rest is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forged_message_is_not_answered() {
-    front_end("forged").await;
+async fn our_kernel_side_keeps_to_the_wire_protocol() {
+    for transport in [Transport::Ipc, Transport::Tcp] {
+        let folder = tempfile::tempdir().unwrap();
+        let (info, _) = connection(transport, folder.path());
+        let _kernel = ScriptedKernel::start(&info).await;
+        let report = Report::of(Target::Running(Box::new(info))).await;
+        report.assert_failed(&[
+            "comm_info_request lists comms",
+            "comm_open of an unknown target is closed",
+            "inspect_request of nothing is answered",
+            "session names the kernel",
+        ]);
+    }
 }
 
 /// Both ends are ours.
