@@ -1,6 +1,7 @@
 //! The side of the front ends: five bound sockets, one key, and what we say ourselves.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -11,6 +12,11 @@ use crate::protocol::{
 use crate::transport::{
     Publisher, PublisherSender, Router, RouterSender, Subscription, TransportError, bind_heartbeat,
 };
+
+/// How long front ends may take to take the last messages.
+const LAST_WORDS: Duration = Duration::from_millis(300);
+/// What has left the queues takes a moment through the sockets, which nothing tells the end of.
+const WAY_OUT: Duration = Duration::from_millis(30);
 
 /// Why the front ends' sockets cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -178,6 +184,18 @@ impl Desk {
         message.identities = vec![subscription.topic];
         let frames = sign(&self.signer, message).into_frames();
         self.iopub.send_to(subscription.subscriber, frames);
+    }
+
+    /// Waits until what was said is on its way, however slow those are who listen.
+    pub async fn last_words(&self) {
+        let drained = async {
+            self.iopub.drained().await;
+            self.control.drained().await;
+            self.shell.drained().await;
+        };
+        // A front end that takes nothing does not keep us.
+        let _ = tokio::time::timeout(LAST_WORDS, drained).await;
+        tokio::time::sleep(WAY_OUT).await;
     }
 
     /// The cell that a gap in the output is shown in from now on.

@@ -112,6 +112,7 @@ struct Bridge {
     answers: Answers,
     seat: Seat,
     waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     progress: mpsc::UnboundedReceiver<String>,
     progress_sender: mpsc::UnboundedSender<String>,
     steps: String,
@@ -143,6 +144,7 @@ pub async fn serve(
         backing,
         seat: Seat::Empty,
         waiting: VecDeque::new(),
+        waiting_bytes: 0,
         progress,
         progress_sender,
         steps: String::new(),
@@ -163,7 +165,7 @@ pub async fn serve(
 /// What the bridge waits for.
 enum Happened {
     Front(FromFront),
-    Started(Result<Executor, String>),
+    Started(Result<Box<Executor>, String>),
     Progress(String),
     Died(String),
     Asked(Box<Ended>),
@@ -194,7 +196,7 @@ impl Bridge {
                         return end;
                     }
                 }
-                Happened::Started(Ok(executor)) => self.begin(executor).await,
+                Happened::Started(Ok(executor)) => self.begin(*executor).await,
                 Happened::Started(Err(reason)) => self.cannot_start(&reason),
                 Happened::Progress(step) => self.tell(&step),
                 Happened::Silence => self.tell(""),
@@ -207,7 +209,6 @@ impl Bridge {
     }
 
     async fn next(&mut self, idle: Option<Duration>) -> Happened {
-        let waiting: usize = self.waiting.iter().map(|waiting| waiting.bytes).sum();
         let room = self.eligible().map(|at| {
             let message = &self.waiting[at].message;
             (self.relay.client(), magic::may_be(message))
@@ -225,7 +226,7 @@ impl Bridge {
         // A kernel at work is not idle, and neither is one whose front end only listens to it.
         let idle = idle.filter(|_| matches!(self.seat, Seat::Here(_)));
         tokio::select! {
-            Some(happened) = self.front.next(waiting < WAITING) => Happened::Front(happened),
+            Some(happened) = self.front.next(self.waiting_bytes < WAITING) => Happened::Front(happened),
             happened = seated(&mut self.seat) => happened,
             Some(reason) = death(dies.as_ref()) => Happened::Died(reason),
             Some(step) = self.progress.recv() => Happened::Progress(step),
@@ -306,6 +307,7 @@ impl Bridge {
             .map(|frame| frame.len())
             .sum::<usize>()
             + message.buffers.iter().map(bytes::Bytes::len).sum::<usize>();
+        self.waiting_bytes += bytes;
         self.waiting.push_back(Waiting {
             channel,
             message,
@@ -327,6 +329,7 @@ impl Bridge {
         let Some(waiting) = self.eligible().and_then(|at| self.waiting.remove(at)) else {
             return;
         };
+        self.waiting_bytes -= waiting.bytes;
         let Waiting {
             channel, message, ..
         } = waiting;
@@ -381,11 +384,17 @@ impl Bridge {
     /// Fails the first waiting cell with the reason, and does not run those after it.
     fn cannot_start(&mut self, reason: &str) {
         let mut first = true;
+        self.waiting_bytes = 0;
         for waiting in std::mem::take(&mut self.waiting) {
             if !waiting.is_cell() {
-                continue;
-            }
-            if std::mem::take(&mut first) {
+                relay::unanswered(
+                    &self.desk,
+                    waiting.channel,
+                    &waiting.message,
+                    "KernelStartError",
+                    reason,
+                );
+            } else if std::mem::take(&mut first) {
                 relay::refuse(&self.desk, &waiting.message, "KernelStartError", reason);
             } else {
                 abort_waiting(&self.desk, &waiting.message);
@@ -454,6 +463,7 @@ impl Bridge {
     fn cannot_run_waiting(&mut self) {
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.is_cell() {
+                self.waiting_bytes -= waiting.bytes;
                 relay::refuse(
                     &self.desk,
                     &waiting.message,
@@ -482,7 +492,7 @@ impl Bridge {
         self.desk.publish(request, reply.clone());
         self.desk.reply(channel, request, reply);
         self.desk.publish_state(request, ExecutionState::Idle);
-        // The sockets deliver what they hold after they are dropped.
+        self.desk.last_words().await;
         End::Shutdown
     }
 
@@ -523,7 +533,8 @@ async fn seated(seat: &mut Seat) -> Happened {
         Seat::Starting(start) => Happened::Started(
             start
                 .await
-                .unwrap_or_else(|error| Err(format!("the start was cut off: {error}"))),
+                .unwrap_or_else(|error| Err(format!("the start was cut off: {error}")))
+                .map(Box::new),
         ),
         Seat::Lent(ask) => match ask.await {
             Ok(ended) => Happened::Asked(Box::new(ended)),

@@ -167,12 +167,7 @@ impl Relay {
             } else if open.is_cell() {
                 abort(&self.desk, &open.request);
             } else {
-                self.desk.reply(
-                    open.channel,
-                    &open.request,
-                    unanswered(&open.msg_type, ename, reason),
-                );
-                self.desk.publish_state(&open.request, ExecutionState::Idle);
+                unanswered(&self.desk, open.channel, &open.request, ename, reason);
             }
         }
     }
@@ -320,16 +315,21 @@ pub fn abort(desk: &Desk, request: &RawMessage) {
     desk.publish_state(request, ExecutionState::Idle);
 }
 
-/// The reply to a request of any type that will not be answered.
-fn unanswered(msg_type: &str, ename: &str, reason: &str) -> Content {
-    let name = msg_type.strip_suffix("_request").unwrap_or(msg_type);
+/// Replies to a request of any type that it will not be answered.
+pub fn unanswered(desk: &Desk, channel: Channel, request: &RawMessage, ename: &str, reason: &str) {
+    let Ok(peek) = request.peek() else { return };
+    let Some(name) = peek.msg_type.strip_suffix("_request") else {
+        return;
+    };
     let raw = serde_json::json!({
         "status": "error", "ename": ename, "evalue": reason, "traceback": [],
     });
-    Content::Unknown {
+    let reply = Content::Unknown {
         msg_type: format!("{name}_reply"),
         raw: Bytes::from(raw.to_string()),
-    }
+    };
+    desk.reply(channel, request, reply);
+    desk.publish_state(request, ExecutionState::Idle);
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {

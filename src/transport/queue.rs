@@ -31,6 +31,8 @@ struct State<T> {
     entries: VecDeque<(Popped<T>, usize)>,
     bytes: usize,
     closed: bool,
+    /// Whether the consumer has done with all it took, and waits for more.
+    waiting: bool,
 }
 
 impl<T> ByteQueue<T> {
@@ -43,6 +45,7 @@ impl<T> ByteQueue<T> {
                 entries: VecDeque::new(),
                 bytes: 0,
                 closed: false,
+                waiting: false,
             }),
             changed: Notify::new(),
             taken: Notify::new(),
@@ -91,13 +94,16 @@ impl<T> ByteQueue<T> {
                 let mut state = self.lock();
                 if let Some((entry, bytes)) = state.entries.pop_front() {
                     state.bytes -= bytes;
+                    state.waiting = false;
                     self.taken.notify_one();
                     return Some(entry);
                 }
                 if state.closed {
                     return None;
                 }
+                state.waiting = true;
             }
+            self.taken.notify_one();
             self.changed.notified().await;
         }
     }
@@ -105,6 +111,19 @@ impl<T> ByteQueue<T> {
     /// Bytes that wait now.
     pub fn bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    /// Waits until everything has been taken, and done with. For one waiter at a time.
+    pub async fn drained(&self) {
+        loop {
+            {
+                let state = self.lock();
+                if state.entries.is_empty() && state.waiting {
+                    return;
+                }
+            }
+            self.taken.notified().await;
+        }
     }
 
     /// Waits until an entry is taken. May return for one that was taken before. Safe to cancel.

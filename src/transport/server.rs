@@ -118,6 +118,14 @@ impl Router {
 }
 
 impl RouterSender {
+    /// Waits until the clients have been sent what waits for them.
+    pub async fn drained(&self) {
+        let all: Vec<Outbox> = lock(&self.0).values().cloned().collect();
+        for outbox in all {
+            outbox.drained().await;
+        }
+    }
+
     /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left. One that
     /// takes nothing for too long is disconnected; nobody waits for it.
     pub fn send(&self, frames: Frames) {
@@ -239,6 +247,14 @@ impl Publisher {
 }
 
 impl PublisherSender {
+    /// Waits until the subscribers have been sent what waits for them.
+    pub async fn drained(&self) {
+        let all: Vec<Arc<Backlog>> = lock(&self.0).values().cloned().collect();
+        for backlog in all {
+            backlog.queue.drained().await;
+        }
+    }
+
     /// Publishes to every subscriber of the topic that the first frame begins with. `keep` marks what a front end
     /// cannot do without (states, replies to its own cells): it is dropped last.
     pub fn publish(&self, frames: &Frames, keep: bool) {
