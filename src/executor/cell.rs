@@ -343,10 +343,9 @@ impl Cell<'_> {
         self.sink.emit(Event::Notice { level, message });
     }
 
-    /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
+    /// Output of a thread that an earlier cell started.
     fn late(&mut self, late: Popped<Message>) {
         if let Popped::Item(message) = late
-            && self.executor.kernel.client().caused(&message)
             && let Content::Stream(stream) = message.content
         {
             self.print(stream.name, stream.text);
@@ -355,7 +354,7 @@ impl Cell<'_> {
 
     async fn finish(self) -> Outcome {
         let mut outcome = self.outcome;
-        let folder = &self.executor.kernel.options().cwd;
+        let folder = self.executor.kernel.cwd();
         outcome.stdout = self.stdout.finish(folder);
         outcome.stderr = self.stderr.finish(folder);
         outcome.values = self.values.finish(folder);

@@ -126,7 +126,7 @@ impl Executor {
             outcome.lost = Some(reason);
         }
         if self.places.watch {
-            let now = Snapshot::take(&self.kernel.options().cwd);
+            let now = Snapshot::take(self.kernel.cwd());
             let saved = outcome.artifacts.clone();
             let written = now.since(&self.files).into_iter();
             for artifact in written.filter(|artifact| !saved.contains(artifact)) {
@@ -159,7 +159,7 @@ impl Executor {
 
     /// The files of the workspace, relative to it, with their sizes in bytes.
     pub fn files(&self) -> Vec<(String, u64)> {
-        let cwd = &self.kernel.options().cwd;
+        let cwd = self.kernel.cwd();
         let relative = |path: &std::path::Path| {
             let path = path.strip_prefix(cwd).unwrap_or(path);
             path.to_string_lossy().into_owned()
@@ -213,7 +213,7 @@ impl Executor {
 
     fn look(&self) -> Snapshot {
         match self.places.watch {
-            true => Snapshot::take(&self.kernel.options().cwd),
+            true => Snapshot::take(self.kernel.cwd()),
             false => Snapshot::default(),
         }
     }
