@@ -81,16 +81,20 @@ pub(super) async fn run(
             biased;
             () = interrupts.pressed() => {
                 interruptions += 1;
-                cell.interrupt(interruptions, &mut alarm);
-                continue;
+                match cell.interrupt(interruptions, &mut alarm) {
+                    true => continue,
+                    false => break,
+                }
             }
             () = at(alarm) => {
                 if interruptions == 0 {
                     cell.time_out();
                 }
                 interruptions += 1;
-                cell.interrupt(interruptions, &mut alarm);
-                continue;
+                match cell.interrupt(interruptions, &mut alarm) {
+                    true => continue,
+                    false => break,
+                }
             }
             next = exchange.next() => next,
             Some(late) = client.unclaimed() => {
@@ -153,12 +157,19 @@ async fn answer(
 }
 
 impl Cell<'_> {
-    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel.
-    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) {
+    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel, or if that is not
+    /// ours, our attention: false.
+    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) -> bool {
         if nth <= PATIENCE {
             self.executor.kernel.interrupt();
             *alarm = Some(Instant::now() + GRACE);
-            return;
+            return true;
+        }
+        if !self.executor.kernel.is_ours() {
+            let message = "the cell does not stop when it is interrupted; it is left to itself, and so is its kernel, \
+                           which is not ours to end";
+            self.raised("Unstoppable".into(), message.into(), Vec::new());
+            return false;
         }
         if nth == PATIENCE + 1 {
             self.warn(
@@ -167,6 +178,7 @@ impl Cell<'_> {
         }
         self.executor.kernel.kill();
         *alarm = None;
+        true
     }
 
     fn time_out(&mut self) {
@@ -309,6 +321,7 @@ impl Cell<'_> {
             return;
         };
         self.outcome.execution_count = reply.execution_count.or(self.outcome.execution_count);
+        self.outcome.payload = reply.payload;
         match reply.status {
             ReplyStatus::Ok => {}
             ReplyStatus::Error => {

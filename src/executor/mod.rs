@@ -73,6 +73,11 @@ impl Executor {
         limits: Limits,
     ) -> Result<Executor, KernelError> {
         let kernel = Kernel::start(options).await?;
+        Ok(Executor::over(kernel, places, limits))
+    }
+
+    /// Runs cells in a kernel that is there already. A joined one is left as it is: nothing is mended in it.
+    pub fn over(kernel: Kernel, places: Places, limits: Limits) -> Executor {
         let mut executor = Executor {
             files: Snapshot::default(),
             kernel,
@@ -84,7 +89,7 @@ impl Executor {
         };
         executor.prepare();
         executor.files = executor.look();
-        Ok(executor)
+        executor
     }
 
     /// Lets the kernel, and those that replace it, import packages of the project. An isolated kernel must have been
@@ -152,13 +157,20 @@ impl Executor {
 
     /// The user's variables; none where the kernel is dead or not a Python.
     pub async fn variables(&self) -> Vec<Variable> {
+        self.visit();
         runtime::variables(self.kernel.client())
             .await
             .unwrap_or_default()
     }
 
-    /// The files of the workspace, relative to it, with their sizes in bytes.
-    pub fn files(&self) -> Vec<(String, u64)> {
+    /// The files of the workspace, relative to it, with their sizes in bytes. Where a joined kernel works, only it knows.
+    pub async fn files(&self) -> Vec<(String, u64)> {
+        if !self.kernel.is_ours() {
+            self.visit();
+            return runtime::files(self.kernel.client())
+                .await
+                .unwrap_or_default();
+        }
         let cwd = self.kernel.cwd();
         let relative = |path: &std::path::Path| {
             let path = path.strip_prefix(cwd).unwrap_or(path);
@@ -169,6 +181,12 @@ impl Executor {
             .into_iter()
             .map(|(path, size)| (relative(path), size))
             .collect()
+    }
+
+    /// From now on, things go elsewhere, and cells may take something else.
+    pub fn settle(&mut self, places: Places, limits: Limits) {
+        (self.places, self.limits) = (places, limits);
+        self.files = self.look();
     }
 
     pub fn kernel(&self) -> &Kernel {
@@ -188,7 +206,7 @@ impl Executor {
         self.kernel.shutdown().await;
     }
 
-    /// Replaces a kernel that has died. One that died while no cell ran is told of by the event, and by the next
+    /// Replaces a kernel that has died, or says for a joined one that it is gone. One that died while no cell ran is told of by the event, and by the next
     /// outcome.
     pub async fn revive(&mut self) -> Result<Option<Event>, KernelError> {
         let Some(reason) = self.kernel.died() else {
@@ -204,8 +222,19 @@ impl Executor {
         Ok(Some(event))
     }
 
+    /// Lets a joined kernel answer the calls that follow: nothing was sent before.
+    fn visit(&self) {
+        if !self.kernel.is_ours() && self.is_python() {
+            runtime::visit(self.kernel.client());
+        }
+    }
+
+    fn is_python(&self) -> bool {
+        self.kernel.language().eq_ignore_ascii_case("python")
+    }
+
     fn prepare(&self) {
-        if self.kernel.language().eq_ignore_ascii_case("python") {
+        if self.kernel.is_ours() && self.is_python() {
             runtime::install(self.kernel.client());
             self.show_packages();
         }

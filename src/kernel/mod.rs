@@ -1,6 +1,7 @@
 //! Kernels: finding them, starting them under a supervisor, and everything that can happen to one until its end.
 
 mod client;
+pub mod connections;
 pub mod container;
 pub mod discovery;
 mod environment;
@@ -86,6 +87,22 @@ pub enum KernelError {
         /// Messages that came and whose signature was not made with our key.
         unverified: u64,
     },
+    /// No connection file, or more than one, is meant by this.
+    #[error(
+        "no running kernel is meant by {text:?}: {reason}. Connection files of yours: {}. Name one by its id, or by its path",
+        list(.known)
+    )]
+    NoSuchConnection {
+        text: String,
+        reason: &'static str,
+        known: Vec<String>,
+    },
+    /// None of the user's connection files leads to a running kernel.
+    #[error(
+        "no kernel of yours answers; looked for connection files in {}. Start one, for instance with: jupyter lab, or \
+         name its connection file: heddle attach FILE", list(.places)
+    )]
+    NoneRuns { places: Vec<String> },
     /// A running kernel that cannot be joined.
     #[error("cannot join the kernel of {}: {reason}", file.display())]
     NotJoined { file: PathBuf, reason: String },
