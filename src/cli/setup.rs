@@ -20,7 +20,7 @@ use crate::llm::{
 };
 use crate::policy::Policy;
 use crate::protocol::Transport;
-use crate::session::conversation::Setup;
+use crate::session::conversation::{Place, Setup};
 
 /// The most packages that a model is told of by name.
 const MOST_NAMED: usize = 40;
@@ -397,20 +397,7 @@ pub fn conversation(
     Ok(Setup {
         root: workspace(loaded)?,
         llm,
-        agent: crate::agent::Limits {
-            retries: settings.code_interpreter.max_retry_count,
-            rounds: settings.session.max_internal_chat_round_num,
-            characters: settings.code_interpreter.output_chars,
-            policy: match settings.code_interpreter.code_verification_on {
-                true => Some(policy(settings)?),
-                false => None,
-            },
-            approve: match settings.code_interpreter.approve {
-                Approve::Never => When::Never,
-                Approve::Risky => When::Risky,
-                Approve::Always => When::Always,
-            },
-        },
+        agent: agent_limits(settings)?,
         cell: limits(settings),
         environment: environment(launcher.mode(), &choice, settings, packages.as_ref()),
         packages,
@@ -420,6 +407,42 @@ pub fn conversation(
         env: variables(&args.env)?,
         grants: grants(settings, &args.mounts)?,
         start_timeout: settings.kernel.start_timeout,
+    })
+}
+
+/// What a round of the agent may take.
+pub fn agent_limits(settings: &Settings) -> Result<crate::agent::Limits, CliError> {
+    Ok(crate::agent::Limits {
+        retries: settings.code_interpreter.max_retry_count,
+        rounds: settings.session.max_internal_chat_round_num,
+        characters: settings.code_interpreter.output_chars,
+        policy: match settings.code_interpreter.code_verification_on {
+            true => Some(policy(settings)?),
+            false => None,
+        },
+        approve: match settings.code_interpreter.approve {
+            Approve::Never => When::Never,
+            Approve::Risky => When::Risky,
+            Approve::Always => When::Always,
+        },
+    })
+}
+
+/// What a conversation in a joined kernel is set up with, beside the kernel.
+pub fn company(settings: &Settings, kernel: String) -> Result<Place, CliError> {
+    let environment = format!(
+        "The code runs in a kernel that the User started and works in, with whatever permissions and network that \
+         has. Touch nothing outside its working directory unless the User asked for it, leave the User's variables as \
+         they are unless that is the task, install no packages, and never call exit. Today is {}.",
+        jiff::ZonedDateTime::now().date()
+    );
+    Ok(Place {
+        llm: provider(settings)?,
+        agent: agent_limits(settings)?,
+        environment,
+        characters: settings.code_interpreter.output_chars,
+        mode: "joined".to_owned(),
+        kernel,
     })
 }
 

@@ -40,6 +40,14 @@ pub fn runtime_folder() -> Option<PathBuf> {
         .or_else(|| Some(discovery::user_data_folder()?.join("runtime")))
 }
 
+/// Where connection files are looked for, as people read it.
+pub fn places() -> Vec<String> {
+    let own = folder::roots();
+    let own = own.iter().map(|root| root.join("heddle-*"));
+    let places = runtime_folder().into_iter().chain(own);
+    places.map(|place| place.display().to_string()).collect()
+}
+
 /// This user's connection files, the newest first: Jupyter's `kernel-<ID>.json` and those of Heddle's kernels.
 pub fn list() -> Vec<Found> {
     let jupyter = runtime_folder();
