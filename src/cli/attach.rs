@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use futures_util::StreamExt;
 
 use super::console;
 use super::error::{CliError, Exit};
@@ -99,7 +100,8 @@ impl Attach {
             let connection = connections::read(&path)?;
             return join(path, connection, PATIENCE).await;
         }
-        for (path, connection) in connections::answering().await {
+        let mut answering = connections::answering();
+        while let Some((path, connection)) = answering.next().await {
             match join(path, connection, TRIAL).await {
                 // Somebody else may listen where it did.
                 Err(CliError::Kernel(KernelError::NotJoined { .. })) => {}

@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::FuturesOrdered;
+use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::{KernelError, discovery, folder};
@@ -124,26 +124,18 @@ pub fn find(text: &str) -> Result<PathBuf, KernelError> {
     })
 }
 
-/// The connection files whose kernels echo a heartbeat now, the newest first.
-pub async fn answering() -> Vec<(PathBuf, ConnectionInfo)> {
-    let files = list().into_iter().enumerate();
-    let mut beats: FuturesUnordered<_> = files
-        .filter_map(|(place, found)| Some((place, read(&found.path).ok()?, found.path)))
-        .map(|(place, connection, path)| async move {
-            echoes(&connection)
-                .await
-                .then_some((place, path, connection))
-        })
-        .collect();
-    let mut alive = Vec::new();
-    while let Some(beat) = beats.next().await {
-        alive.extend(beat);
-    }
-    alive.sort_by_key(|(place, ..)| *place);
-    alive
-        .into_iter()
-        .map(|(_, path, connection)| (path, connection))
-        .collect()
+/// The connection files whose kernels echo a heartbeat now, the newest first. All are asked at once, and none that comes
+/// later holds up one that comes before.
+pub fn answering() -> impl Stream<Item = (PathBuf, ConnectionInfo)> {
+    let files = list().into_iter();
+    let beats: FuturesOrdered<_> =
+        files
+            .filter_map(|found| Some((read(&found.path).ok()?, found.path)))
+            .map(|(connection, path)| async move {
+                echoes(&connection).await.then_some((path, connection))
+            })
+            .collect();
+    beats.filter_map(std::future::ready)
 }
 
 async fn echoes(connection: &ConnectionInfo) -> bool {
