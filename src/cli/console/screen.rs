@@ -208,8 +208,14 @@ impl Sink for Cells {
                 evalue,
                 traceback,
             } => {
+                // The terminal has shown the ^C.
+                let start = if ename == "KeyboardInterrupt" {
+                    "\n"
+                } else {
+                    ""
+                };
                 let text = error_text(&ename, &evalue, &traceback);
-                screen.show("", Style::new(), &format!("{}\n", text.trim_end()));
+                screen.show("", Style::new(), &format!("{start}{}\n", text.trim_end()));
             }
             Event::Notice { message, .. } => {
                 screen.show("", WARNING, &format!("{}\n", safe(&message)));
