@@ -108,7 +108,6 @@ print(echo.comm_id)";
         let content = Content::CommMsg(CommMsg {
             comm_id: comm_id.clone(),
             data: Map::from_iter([("n".to_owned(), json!(n))]),
-            ..CommMsg::default()
         });
         let buffers = vec![Bytes::from(vec![n as u8; 1 << 10]), Bytes::new()];
         exchanges.push(client.request_with(Channel::Shell, content, Map::new(), buffers));
