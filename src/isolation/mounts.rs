@@ -83,7 +83,7 @@ pub(super) fn private_root(
     for (path, writable) in paths {
         match writable {
             true => root.hand_over(path),
-            false => root.bind(path, true),
+            false => root.show(path),
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
     }
@@ -235,12 +235,33 @@ impl Root<'_> {
         if self.identity == Identity::Same {
             return self.bind(path, false);
         }
-        let path = &follow(path)?;
-        let source = host(path);
-        place_for(&source, path)?;
+        let path = self.map(path, 0)?;
+        restrict(&path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+    }
+
+    /// Binds what the kernel's user may read, as its owner may, and not change.
+    fn show(&self, path: &Path) -> io::Result<()> {
+        if self.identity == Identity::Same {
+            return self.bind(path, true);
+        }
+        // Not every file system can map owners; then what is open to everybody is readable.
+        let Ok(path) = self.map(path, libc::AT_RECURSIVE) else {
+            return self.bind(path, true);
+        };
+        restrict(
+            &path,
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        )
+    }
+
+    fn map(&self, path: &Path, recursive: i32) -> io::Result<PathBuf> {
+        let path = follow(path)?;
+        let source = host(&path);
+        place_for(&source, &path)?;
         let meta = fs::metadata(&source)?;
-        bind_mapped(&source, path, (meta.uid(), meta.gid()), self.owner)?;
-        restrict(path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+        let owner = (meta.uid(), meta.gid());
+        map_tree(&source, &path, owner, self.owner, recursive)?;
+        Ok(path)
     }
 
     /// Binds a folder that Heddle itself made for this kernel, and gives it away with what is in it.
@@ -380,10 +401,21 @@ pub(crate) fn bind_mapped(
     from: (u32, u32),
     to: (Uid, Gid),
 ) -> io::Result<()> {
+    map_tree(source, path, from, to, 0)
+}
+
+/// The same; with `AT_RECURSIVE` also what is mounted below.
+fn map_tree(
+    source: &Path,
+    path: &Path,
+    from: (u32, u32),
+    to: (Uid, Gid),
+    recursive: i32,
+) -> io::Result<()> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let empty = CString::default();
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive as libc::c_uint;
     // SAFETY: the path outlives the call.
     let tree =
         unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
@@ -397,7 +429,7 @@ pub(crate) fn bind_mapped(
     mount_setattr(
         tree.as_raw_fd(),
         &empty,
-        libc::AT_EMPTY_PATH,
+        libc::AT_EMPTY_PATH | recursive,
         set,
         map.as_raw_fd() as u64,
     )?;

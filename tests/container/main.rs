@@ -6,4 +6,10 @@ mod confinement;
 mod ends;
 mod host;
 mod images;
+#[path = "../support/place.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
+mod place;
+#[path = "../support/working.rs"]
 mod working;
+
+use host::everywhere;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use heddle::isolation::level::Level;
 
 use crate::host::Host;
-use crate::place::{Mode, Place, Running, everywhere, is_root};
+use crate::place::{Mode, Place, Running};
+use crate::users::{everywhere, is_root};
 
 const PROBES: &str = include_str!("attacks.py");
 

@@ -37,7 +37,7 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Host {
-        let folder = crate::place::scratch();
+        let folder = crate::users::scratch();
         let home = folder.path();
         let write = |name: &str, mode: u32| {
             let path = home.join(name);

@@ -3,5 +3,11 @@
 
 mod attacks;
 mod host;
+#[path = "../support/place.rs"]
+#[allow(dead_code, reason = "this binary uses a part of it")]
 mod place;
+mod users;
+#[path = "../support/working.rs"]
 mod working;
+
+use users::everywhere;
