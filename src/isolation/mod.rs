@@ -29,7 +29,7 @@ pub use landlock::private_folders;
 pub(crate) use mounts::bind_mapped;
 pub use remedy::namespaces_remedy;
 #[cfg(target_os = "linux")]
-pub use sandbox::Sandbox;
+pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
 
 /// The home folder inside a sandbox.

@@ -13,7 +13,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chown, pivot_root};
 
 use super::HOME;
-use super::sandbox::{Identity, STRANGER, Sandbox};
+use super::sandbox::{Identity, RUN_FOLDER, STRANGER, Sandbox};
 
 /// Where the host's root is while the private one is built.
 const HOST: &str = "/host";
@@ -264,16 +264,18 @@ impl Root<'_> {
         Ok(path)
     }
 
-    /// Binds a folder that Heddle itself made for this kernel, and gives it away with what is in it.
+    /// Binds the folder that Heddle itself made for this kernel to [`RUN_FOLDER`], and gives it away with what is in it.
     fn give(&self, path: &Path) -> io::Result<()> {
+        let (source, inside) = (host(path), Path::new(RUN_FOLDER));
         if self.identity == Identity::Stranger {
-            let source = host(path);
             for entry in fs::read_dir(&source)? {
                 chown(&entry?.path(), Some(self.owner.0), Some(self.owner.1))?;
             }
             chown(&source, Some(self.owner.0), Some(self.owner.1))?;
         }
-        self.bind(path, false)
+        fs::create_dir_all(inside)?;
+        bind(&source, inside)?;
+        restrict(inside, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
     }
 
     /// Lets go of the host and makes the root itself unchangeable.
