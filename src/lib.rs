@@ -26,6 +26,7 @@ pub mod config;
 pub mod doctor;
 pub mod event;
 pub mod executor;
+mod held;
 pub mod isolation;
 pub mod kernel;
 pub mod llm;

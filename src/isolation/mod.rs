@@ -1,6 +1,7 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
 mod folder;
+pub(crate) mod kept;
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]

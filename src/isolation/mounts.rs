@@ -87,6 +87,9 @@ pub(super) fn private_root(
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
     }
+    for path in &sandbox.keep {
+        keep(path).map_err(|error| format!("{} cannot be kept: {error}", path.display()))?;
+    }
     root.give(run_folder)
         .map_err(|error| format!("{} cannot be given: {error}", run_folder.display()))?;
     root.seal()
@@ -288,6 +291,21 @@ impl Root<'_> {
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         )
     }
+}
+
+/// Makes what is in a folder that can be written to unchangeable. Not what somebody put a link to there meanwhile.
+fn keep(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path)?;
+    if file.metadata()?.is_symlink() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    bind(&held, &held)?;
+    restrict(path, libc::MOUNT_ATTR_RDONLY)
 }
 
 /// The host's path while its root is below [`HOST`].

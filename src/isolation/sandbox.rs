@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::level::Level;
-use super::{folder, landlock, loopback, mounts};
+use super::{folder, kept, landlock, loopback, mounts};
 
 /// The user inside, where Heddle itself runs as root: no account of the host should have this number.
 pub const STRANGER: u32 = 65_533;
@@ -34,6 +34,8 @@ pub struct Sandbox {
     pub read: Vec<PathBuf>,
     /// Folders of the host that can be written to: the workspace.
     pub write: Vec<PathBuf>,
+    /// Files and folders in those that cannot be changed, and are no links.
+    pub keep: Vec<PathBuf>,
     /// Whether the host's network is there.
     pub network: bool,
     /// Bytes that all processes and the private file systems may take together.
@@ -120,6 +122,7 @@ fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> 
             Ok(WaitStatus::Exited(_, code)) => code,
             _ => 1,
         };
+        kept::set_aside(&sandbox.write, &sandbox.keep);
         // Inside it is a mount, which cannot be removed. What cannot be removed here is found by the doctor.
         let _ = folder::remove(run_folder);
         std::process::exit(code);

@@ -134,6 +134,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         return 1;
     };
     let account = confinement.account(folder);
+    let (written, kept) = confinement.written();
     let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
@@ -172,6 +173,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         }
     }
     end_descendants(kernel, &mut child).await;
+    super::kept::set_aside(&written, &kept);
     remove(folder);
     0
 }
@@ -235,6 +237,18 @@ impl Confinement {
             .map(|(sandbox, ..)| Account::new(sandbox, folder));
         #[cfg(not(target_os = "linux"))]
         None
+    }
+
+    /// Folders that can be written to, and what in them decides over later kernels. At the upper level they are looked
+    /// at from outside, where everything is as it was.
+    fn written(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        #[cfg(target_os = "linux")]
+        if let Some((sandbox, ..)) = &self.sandbox
+            && sandbox.level < super::level::Level::Namespaces
+        {
+            return (sandbox.write.clone(), sandbox.keep.clone());
+        }
+        Default::default()
     }
 
     /// Processes and threads that the machine's own limit is to allow: outside a user namespace it counts all of the

@@ -9,7 +9,7 @@ use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
 use crate::isolation::level::{self, Found, Level};
 use crate::isolation::{
-    Command, HOME, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
+    Command, HOME, RUN_FOLDER, Sandbox, Supervised, kept, namespaces_remedy, private_folders,
 };
 
 /// Variables that describe the user outside.
@@ -85,12 +85,14 @@ impl Sandboxed {
         read.sort();
         read.dedup_by(|inner, outer| inner.starts_with(outer));
         read.retain(|path| path.exists() && !is_system(path));
+        let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
+            .chain(granted(true))
+            .collect();
         Sandbox {
             level: self.found.level,
             read,
-            write: std::iter::once(launch.cwd.clone())
-                .chain(granted(true))
-                .collect(),
+            keep: write.iter().flat_map(|folder| kept::find(folder)).collect(),
+            write,
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,

@@ -280,6 +280,47 @@ attempt(lambda: os.chmod('chmod', 0o4755))";
     });
 }
 
+#[test]
+fn what_decides_over_the_next_run_is_not_for_code_to_make() {
+    everywhere(async |place| {
+        let path = |name: &str| place.workspace.path().join(name);
+        std::fs::write(path("heddle.toml"), "# mine").unwrap();
+        std::fs::create_dir(path(".heddle")).unwrap();
+        let mut kernel = place.start().await;
+        let code = "
+import os
+def attempt(how):
+    try: how(); print('done', end=' ')
+    except OSError as error: print('refused', end=' ')
+print(open('heddle.toml').read(), end=' ')
+attempt(lambda: open('heddle.toml', 'a').write('+'))
+attempt(lambda: os.replace('.heddle', 'other'))
+attempt(lambda: open('.heddle/x' if os.path.exists('.heddle') else 'other/x', 'w'))
+attempt(lambda: os.unlink('heddle.toml'))
+attempt(lambda: open('taskweaver_config.json', 'w'))";
+        let printed = kernel.printed(code).await;
+        kernel.end().await;
+        let made = path("taskweaver_config.json").exists();
+        match place.mode {
+            Mode::Local => assert_eq!((&*printed, made), ("# mine done done done done done", true)),
+            // It has no rules for what is within a folder, and says so.
+            Mode::Sandbox(Level::Landlock(_)) => {
+                assert_eq!(
+                    (&*printed, made),
+                    ("# mine done done done done done", false)
+                );
+            }
+            _ => {
+                let refused = "# mine refused refused refused refused done";
+                assert_eq!((&*printed, made), (refused, false));
+                let text = std::fs::read_to_string(path("heddle.toml")).unwrap();
+                assert_eq!(text, "# mine");
+                assert_eq!(std::fs::read_dir(path(".heddle")).unwrap().count(), 0);
+            }
+        }
+    });
+}
+
 /// A socket that is swapped for a link would lead Heddle, which is outside, to any socket of the user's.
 #[test]
 fn a_socket_that_is_a_link_is_not_followed() {

@@ -16,7 +16,7 @@ use super::lent;
 use super::owner::{self, Owner};
 use super::running::{Keeper, Running};
 use super::{Engine, Kind};
-use crate::isolation::HOME;
+use crate::isolation::{HOME, kept};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::{Choice, KernelError};
 
@@ -73,7 +73,12 @@ impl Container {
         let name = format!("heddle-{}", Uuid::new_v4().simple());
         let (user, stranger) = self.user();
         let mut folders = self.folders(&launch, stranger.is_some(), &name);
+        let is_writable = |folder: &&Folder| folder.writable;
+        let written = folders.iter().filter(is_writable);
+        let kept = folders.iter().filter(|folder| !folder.writable);
         let duties = Duties {
+            written: written.map(|folder| folder.inside.clone()).collect(),
+            kept: kept.map(|folder| folder.inside.clone()).collect(),
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
@@ -137,6 +142,11 @@ impl Container {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
+        // What decides over later kernels can be read there, and no more.
+        let writable = folders.iter().filter(|(_, writable)| *writable);
+        let kept: Vec<PathBuf> = writable.flat_map(|(path, _)| kept::find(path)).collect();
+        folders.retain(|(path, writable)| *writable || !kept.contains(path));
+        folders.extend(kept.into_iter().map(|path| (path, false)));
         folders
             .into_iter()
             .enumerate()
