@@ -5,6 +5,8 @@
 mod attacks;
 mod command_line;
 mod confinement;
+#[path = "../support/deaths.rs"]
+mod deaths;
 mod ends;
 mod host;
 mod images;

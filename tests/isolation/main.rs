@@ -3,6 +3,8 @@
 
 #[path = "../support/attacks.rs"]
 mod attacks;
+#[path = "../support/deaths.rs"]
+mod deaths;
 #[path = "../support/limits.rs"]
 mod limits;
 #[path = "../support/place.rs"]

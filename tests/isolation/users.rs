@@ -18,6 +18,8 @@ use crate::place::{Mode, Place};
 const USER: u32 = 41_917;
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "HEDDLE_TEST_INSIDE";
+/// What is passed on to it.
+const GIVEN: &[&str] = &["HEDDLE_TEST_DEATHS", "HEDDLE_TEST_SEED"];
 /// No test takes nearly as long; a hanging one ends.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Folders that every user can reach.
@@ -78,6 +80,7 @@ fn as_each_user(test: &str) {
             .env("HEDDLE_TEST_BINARY", heddle())
             .env("HEDDLE_TEST_PYTHON", python())
             .env(INSIDE, "1")
+            .envs(std::env::vars().filter(|(name, _)| GIVEN.contains(&&**name)))
             .current_dir("/")
             .stdin(Stdio::null());
         if let Some(user) = identity {
