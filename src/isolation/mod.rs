@@ -33,5 +33,11 @@ pub use remedy::namespaces_remedy;
 pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
 
+/// The filter of system calls of the upper level, as the machine's kernel takes it.
+#[cfg(target_os = "linux")]
+pub(crate) fn filter_program() -> Vec<u8> {
+    seccomp::Filter::new(level::Level::Namespaces, 0).to_bytes()
+}
+
 /// The home folder inside a sandbox.
 pub const HOME: &str = "/home/heddle";

@@ -176,6 +176,6 @@ fn nothing_is_left_of_heddles_that_are_killed_at_any_moment() {
             session.says("done");
             assert!(session.0.wait().unwrap().success());
         }
-        assert_eq!(possessions(&place, folder), [String::new(); 0]);
+        assert_eq!(possessions(&place, folder), Vec::<String>::new());
     });
 }

@@ -24,6 +24,8 @@ use crate::kernel::{Choice, KernelError};
 const FOLDER: &str = "/run/heddle";
 
 const START: &str = include_str!("start.sh");
+/// What the Python inside runs first.
+const FILTERED: &str = include_str!("start.py");
 
 /// The user inside where Heddle itself is root: no account of the host should have this number.
 const STRANGER: u32 = 65_533;
@@ -178,6 +180,7 @@ impl Container {
         command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
+        command.extend([FILTERED.into(), filter()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let limit = |number: u64| i64::try_from(number).ok();
         ContainerCreateBody {
@@ -270,6 +273,16 @@ impl Container {
             ),
         })
     }
+}
+
+/// The filter of system calls that a sandbox has too, in hexadecimal digits. Elsewhere the engine runs in a virtual
+/// machine of its own, and its filter must do.
+fn filter() -> String {
+    #[cfg(target_os = "linux")]
+    let program = crate::isolation::filter_program();
+    #[cfg(not(target_os = "linux"))]
+    let program: Vec<u8> = Vec::new();
+    program.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Launcher for Container {
