@@ -168,6 +168,8 @@ print(made)";
         let made: u64 = kernel.printed(code).await.parse().unwrap();
         match place.mode {
             Mode::Local => assert_eq!(made, 150),
+            // There the limit counts all of the user's, of which some end meanwhile.
+            Mode::Sandbox(Level::Landlock(_)) => assert!((10..150).contains(&made), "{made}"),
             _ => assert!((10..60).contains(&made), "{made}"),
         }
         kernel.end().await;
