@@ -105,6 +105,7 @@ mod linux {
                 memory: 1 << 30,
                 ..Grants::default()
             },
+            tap: None,
         };
         let started = Instant::now();
         let kernel = Kernel::start(options).await.map_err(io::Error::other)?;
