@@ -16,7 +16,9 @@ if program:
     if prctl(SET_SECCOMP, FILTER, ctypes.byref(pointed)) != 0:
         sys.exit("the filter of system calls is refused in the container: " + os.strerror(ctypes.get_errno()))
     del prctl, pointed
-# Of `-m MODULE ARGS…`.
+if sys.argv[2] != "-m":
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+# Without the time that another Python takes to start.
 module = sys.argv[3]
 sys.argv[:4] = [module]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
