@@ -36,6 +36,14 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It has ended already, unless the test has failed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// All that it makes outside its workspace is in `folder`.
 fn heddle(place: &Place, folder: &Path) -> Command {
     let code = "
@@ -172,7 +180,7 @@ fn nothing_is_left_of_heddles_that_are_killed_at_any_moment() {
         eprintln!("gone after {:?}", last.elapsed());
 
         std::fs::write(place.workspace.path().join("go"), "").unwrap();
-        for mut session in [living, other] {
+        for session in [&mut living, &mut other] {
             session.says("done");
             assert!(session.0.wait().unwrap().success());
         }
