@@ -282,7 +282,7 @@ impl Cell<'_> {
     }
 
     fn save(&mut self, data: &MimeBundle) {
-        let Some(folder) = &self.executor.places.artifacts else {
+        let Some(folder) = &self.executor.artifacts else {
             return;
         };
         let count = self.outcome.execution_count.unwrap_or(self.executor.cells);
@@ -299,7 +299,7 @@ impl Cell<'_> {
                 level: Level::Warning,
                 message: format!(
                     "an output could not be saved in {}: {error}",
-                    folder.display()
+                    folder.path().display()
                 ),
             }),
         }

@@ -46,6 +46,8 @@ pub struct Limits {
 pub struct Executor {
     kernel: Kernel,
     places: Places,
+    /// Where rich outputs go, held since before the first cell.
+    artifacts: Option<artifacts::Folder>,
     limits: Limits,
     /// The files of the workspace after the last cell.
     files: Snapshot,
@@ -75,6 +77,7 @@ impl Executor {
         places: Places,
         limits: Limits,
     ) -> Result<Executor, KernelError> {
+        let artifacts = places.artifacts.as_deref().map(artifacts::Folder::settle);
         let kernel = Kernel::start(options).await?;
         Ok(Executor::over(kernel, places, limits))
     }
@@ -84,6 +87,7 @@ impl Executor {
         let mut executor = Executor {
             files: Snapshot::default(),
             kernel,
+            artifacts,
             places,
             limits,
             cells: 0,

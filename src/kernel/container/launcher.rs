@@ -16,7 +16,7 @@ use super::lent;
 use super::owner::{self, Owner};
 use super::running::{Keeper, Running};
 use super::{Engine, Kind};
-use crate::isolation::HOME;
+use crate::isolation::{HOME, kept};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::{Choice, KernelError};
 
@@ -24,6 +24,8 @@ use crate::kernel::{Choice, KernelError};
 const FOLDER: &str = "/run/heddle";
 
 const START: &str = include_str!("start.sh");
+/// What the Python inside runs first.
+const FILTERED: &str = include_str!("start.py");
 
 /// The user inside where Heddle itself is root: no account of the host should have this number.
 const STRANGER: u32 = 65_533;
@@ -73,7 +75,12 @@ impl Container {
         let name = format!("heddle-{}", Uuid::new_v4().simple());
         let (user, stranger) = self.user();
         let mut folders = self.folders(&launch, stranger.is_some(), &name);
+        let is_writable = |folder: &&Folder| folder.writable;
+        let written = folders.iter().filter(is_writable);
+        let kept = folders.iter().filter(|folder| !folder.writable);
         let duties = Duties {
+            written: written.map(|folder| folder.inside.clone()).collect(),
+            kept: kept.map(|folder| folder.inside.clone()).collect(),
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
@@ -137,6 +144,11 @@ impl Container {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
+        // What decides over later kernels can be read there, and no more.
+        let writable = folders.iter().filter(|(_, writable)| *writable);
+        let kept: Vec<PathBuf> = writable.flat_map(|(path, _)| kept::find(path)).collect();
+        folders.retain(|(path, writable)| *writable || !kept.contains(path));
+        folders.extend(kept.into_iter().map(|path| (path, false)));
         folders
             .into_iter()
             .enumerate()
@@ -168,6 +180,7 @@ impl Container {
         command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
+        command.extend([FILTERED.into(), filter()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let limit = |number: u64| i64::try_from(number).ok();
         ContainerCreateBody {
@@ -260,6 +273,16 @@ impl Container {
             ),
         })
     }
+}
+
+/// The filter of system calls that a sandbox has too, in hexadecimal digits. Elsewhere the engine runs in a virtual
+/// machine of its own, and its filter must do.
+fn filter() -> String {
+    #[cfg(target_os = "linux")]
+    let program = crate::isolation::filter_program();
+    #[cfg(not(target_os = "linux"))]
+    let program: Vec<u8> = Vec::new();
+    program.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Launcher for Container {

@@ -1,6 +1,6 @@
 # The first program of a kernel's container, below an init: finds a Python that has ipykernel and becomes it.
 # $1: the image's name. $2: a Python, or nothing for the first that will do. $3: "writable" where the working directory
-# must be. Then the arguments of the Python.
+# must be. $4: what the Python runs first, and $5 its filter of system calls. Then the arguments of the Python.
 if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
@@ -29,4 +29,4 @@ exec 3<&0 0</dev/null
 ( ( cat <&3 >/dev/null 2>&1; kill -KILL -1 ) & )
 exec 3<&-
 shift 3
-exec "$python" "$@"
+exec "$python" -c "$@"
