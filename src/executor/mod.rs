@@ -77,13 +77,24 @@ impl Executor {
         places: Places,
         limits: Limits,
     ) -> Result<Executor, KernelError> {
+        // Before any code could put something else in its place.
         let artifacts = places.artifacts.as_deref().map(artifacts::Folder::settle);
         let kernel = Kernel::start(options).await?;
-        Ok(Executor::over(kernel, places, limits))
+        Ok(Executor::around(kernel, artifacts, places, limits))
     }
 
     /// Runs cells in a kernel that is there already. A joined one is left as it is: nothing is mended in it.
     pub fn over(kernel: Kernel, places: Places, limits: Limits) -> Executor {
+        let artifacts = places.artifacts.as_deref().map(artifacts::Folder::settle);
+        Executor::around(kernel, artifacts, places, limits)
+    }
+
+    fn around(
+        kernel: Kernel,
+        artifacts: Option<artifacts::Folder>,
+        places: Places,
+        limits: Limits,
+    ) -> Executor {
         let mut executor = Executor {
             files: Snapshot::default(),
             kernel,

@@ -27,7 +27,7 @@ struct Inner {
     execution_count: AtomicU64,
     protocol: Option<Protocol>,
     /// Where pictures go that the terminal cannot show.
-    folder: PathBuf,
+    folder: artifacts::Folder,
 }
 
 struct State {
@@ -48,7 +48,7 @@ impl Screen {
             printer: Mutex::new(printer),
             execution_count: AtomicU64::new(0),
             protocol: Protocol::here(),
-            folder,
+            folder: artifacts::Folder::settle(&folder),
         }))
     }
 
@@ -118,7 +118,7 @@ impl Screen {
             ))),
             Err(error) => Some(Err(format!(
                 "a picture could not be saved in {}: {error}\n",
-                self.0.folder.display()
+                self.0.folder.path().display()
             ))),
         }
     }
