@@ -1,8 +1,10 @@
 //! `heddle kernel`: Heddle as a kernel of Jupyter front ends, and the kernels of this machine.
 
 mod install;
+mod keep;
 mod list;
 mod serve;
+mod served;
 
 use clap::Subcommand;
 
@@ -20,6 +22,9 @@ pub enum Kernel {
     /// Be the kernel of a front end, which starts this itself
     #[command(hide = true)]
     Serve(serve::Serve),
+    /// Hold a session's kernel; `--keep` starts this itself
+    #[command(hide = true)]
+    Keep(keep::Keep),
 }
 
 impl Kernel {
@@ -29,6 +34,7 @@ impl Kernel {
             Kernel::Uninstall(uninstall) => uninstall.run(),
             Kernel::List => list::run(global),
             Kernel::Serve(serve) => serve.run(global).await,
+            Kernel::Keep(keep) => keep.run(global).await,
         }
     }
 }
