@@ -17,7 +17,7 @@ pub enum Kernel {
     Install(install::Install),
     /// Remove a kernel that was installed with `heddle kernel install`
     Uninstall(install::Uninstall),
-    /// The kernels that are installed, and the one that is used without --kernel
+    /// The kernels that are installed, the one that is used without --kernel, and those that run
     List,
     /// Be the kernel of a front end, which starts this itself
     #[command(hide = true)]
@@ -32,7 +32,7 @@ impl Kernel {
         match self {
             Kernel::Install(install) => install.run(global).await,
             Kernel::Uninstall(uninstall) => uninstall.run(),
-            Kernel::List => list::run(global),
+            Kernel::List => list::run(global).await,
             Kernel::Serve(serve) => serve.run(global).await,
             Kernel::Keep(keep) => keep.run(global).await,
         }
