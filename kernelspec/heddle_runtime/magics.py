@@ -49,6 +49,12 @@ def take_questions(shell):
                     return cls(tokens[0].start)
             return None
 
+        def transform(self, lines):
+            if lines[self.start_line][self.start_col :].startswith("%%"):
+                # What follows is the request.
+                lines = lines[: self.start_line + 1]
+            return super().transform(lines)
+
     transformers = shell.input_transformer_manager.token_transformers
     transformers[:] = [known for known in transformers if known.__name__ != Request.__name__] + [Request]
 

@@ -176,6 +176,11 @@ async fn work(
         }
         slot => {
             let session = scene.backing.session().map_err(Failure::of)?;
+            // Only a front end's restart finds a conversation that has begun. Variables of the person's own are not in
+            // its log, and gone all the same.
+            if session.earlier().events().next().is_some() {
+                scene.talk.lost = Some("was restarted".to_owned());
+            }
             let conversation = slot.insert(Conversation::about(place, session));
             conversation.announce(cell);
             conversation

@@ -258,7 +258,8 @@ def remembers(notebook):
     asked = notebook.run("%%ask\nwhich word?")
     assert asked.reply["status"] == "ok", asked.reply
     assert "heather" in asked.text(), asked.text()
-    assert "lost" in asked.text(), asked.text()
+    assert "Variables are lost: the kernel was restarted." in asked.text(), asked.text()
+    assert "lost" not in notebook.run("%ask once more").text()
 
 
 if __name__ == "__main__":

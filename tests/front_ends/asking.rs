@@ -64,7 +64,11 @@ async fn other_cells_wait_for_the_agent_and_are_aborted_when_it_fails() {
 async fn where_nobody_can_be_asked_an_approval_is_refused_in_words() {
     let requests = scenario(
         "nobody_to_ask",
-        vec![short("ran = True"), answer("It may not be run.")],
+        vec![
+            short("ran = True"),
+            Answer::text("It may not be run here."),
+            answer("It may not be run."),
+        ],
     )
     .await;
     let told = requests[1].last();
@@ -149,7 +153,9 @@ async fn after_a_restart_the_variables_are_gone_and_the_conversation_is_not() {
         "remembers",
         vec![
             answer("I will remember heather."),
+            short("print('secret' in globals())"),
             answer("It was heather."),
+            answer("Heather."),
         ],
     )
     .await;
@@ -157,5 +163,5 @@ async fn after_a_restart_the_variables_are_gone_and_the_conversation_is_not() {
     let remembered = |word: &str| messages.iter().any(|(_, text)| text.contains(word));
     assert!(remembered("remember the word heather"), "{messages:?}");
     assert!(remembered("I will remember heather."), "{messages:?}");
-    assert!(remembered("lost"), "{messages:?}");
+    assert!(remembered("all variables are lost"), "{messages:?}");
 }

@@ -22,13 +22,15 @@ async fn verdicts(jupyter: &Jupyter, kernel: &str) -> Vec<String> {
             Some((name, _)) if name.starts_with("test_") => tests.push(name.to_owned()),
             _ => {}
         }
-        let verdict = line.rsplit([' ', '.']).next().unwrap_or_default();
-        if let Some(last) = tests.last_mut()
-            && verdict == "ok"
-        {
-            last.push_str(" ok");
+        // A verdict may stand behind what a kernel has said meanwhile.
+        let verdict = line.rsplit(' ').next().unwrap_or_default();
+        if let Some(last) = tests.last_mut() {
+            match line.split_once("skipped ") {
+                Some((_, why)) => *last += &format!(" without {why}"),
+                None if verdict == "ok" => last.push_str(" ok"),
+                None => {}
+            }
         }
-        assert!(!line.contains("skipped '"), "{said}");
     }
     tests
 }
@@ -44,6 +46,9 @@ async fn known() -> &'static [String] {
     let jupyter = Jupyter::new(Vec::new()).await;
     let passed = verdicts(&jupyter, "python3").await;
     assert_eq!(passed.len(), 13, "{passed:?}");
+    // A range of history is no test that it passes itself.
+    let skipped = passed.iter().filter(|test| test.contains("without"));
+    assert_eq!(skipped.count(), 1, "{passed:?}");
     KNOWN.get_or_init(|| passed)
 }
 

@@ -10,6 +10,8 @@ class Magics(unittest.TestCase):
         places = {
             "x = 1\n%ask what is x?": "ask",
             "x = 1\n%%ask what is x?": "ask",
+            "x = 1\n%%ask\nwhat is x, and why?": "ask",
+            "if True:\n    %ask what is x?\nx = 1": "ask",
             "%ask what is x?\nx = 1": "ask",
             "%%time\n%ask what is x?": "ask",
             "%%ask --model m\nwhat is x?": "ask",
