@@ -163,8 +163,11 @@ def nobody_to_ask(notebook):
 
 
 def approval(notebook):
-    asked = notebook.send("%%ask --approve always\nwrite it")
+    asked = notebook.send("%%ask --approve always\nwrite it", metadata={"cellId": "a"})
     notebook.until(lambda: notebook.questions, "the question")
+    # What was streamed stands there whole while the person thinks.
+    shown = [content["data"]["text/markdown"] for content in asked.of("display_data") + asked.of("update_display_data")]
+    assert any("ran = True" in text for text in shown), shown
     assert "Allow it?" in notebook.questions[0], notebook.questions
     assert "ran = True" in asked.text(), asked.text()
     notebook.client.input("y")

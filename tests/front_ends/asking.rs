@@ -15,7 +15,7 @@ async fn scenario(name: &str, answers: Vec<Answer>) -> Vec<Request> {
 }
 
 /// Waits on the model's side until the person has made a file.
-fn once(file: std::path::PathBuf, then: Answer) -> Answer {
+pub fn once(file: std::path::PathBuf, then: Answer) -> Answer {
     Answer::made_of(move |_| {
         let begun = Instant::now();
         while !file.exists() && begun.elapsed() < Duration::from_secs(60) {

@@ -10,6 +10,7 @@ mod console;
 mod host;
 mod jupyter;
 
+mod lab;
 mod notebooks;
 #[path = "../support/mod.rs"]
 mod support;
