@@ -146,6 +146,10 @@ impl Conversation {
     /// The kernel that was lent has ended, and another is in its place.
     pub fn lost(&mut self, reason: &str) {
         self.rebuildable.clear();
+        // What was to be told of the kernel before it is of no use any more.
+        self.bench
+            .news
+            .retain(|event| !matches!(event, Event::Kernel { .. }));
         let reason = format!("the kernel {reason}");
         self.agent.inform(&format!(
             "A new kernel was started, because {reason}: all variables are lost, files are kept."
