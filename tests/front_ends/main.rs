@@ -12,5 +12,8 @@ mod jupyter;
 
 mod lab;
 mod notebooks;
+#[path = "../support/place.rs"]
+#[allow(dead_code, reason = "the container tests use it")]
+mod place;
 #[path = "../support/mod.rs"]
 mod support;
