@@ -183,10 +183,11 @@ def approval(notebook):
 
 
 def interrupt(notebook):
-    for request, begun in ("think", "execute_input"), ("loop", "stream"):
-        asked = notebook.send("%%ask\n" + request)
+    cells = {"%%ask\nthink": "execute_input", "%%ask\nloop": "stream", "%%ask --approve always\nwait": "question"}
+    for code, begun in cells.items():
+        asked = notebook.send(code)
         waits = notebook.send("1")
-        notebook.until(lambda: begun in asked.kinds(), begun)
+        notebook.until(lambda: notebook.questions if begun == "question" else begun in asked.kinds(), begun)
         started = time.monotonic()
         notebook.manager.interrupt_kernel()
         notebook.end(asked, waits)
@@ -196,6 +197,12 @@ def interrupt(notebook):
         assert asked.kinds()[-1] == "idle" and asked.kinds().count("idle") == 1, asked.kinds()
         assert waits.reply["status"] == "aborted", waits.reply
     assert notebook.value("turns > 0") == "True"
+    # Who answers a question that is withdrawn answers nothing else.
+    notebook.client.input("y")
+    asked = notebook.send("input('and now? ')")
+    notebook.until(lambda: len(notebook.questions) == 2, "a question of the code")
+    notebook.client.input("this")
+    assert notebook.end(asked).of("execute_result")[0]["data"]["text/plain"] == "'this'"
 
 
 def fix(notebook):

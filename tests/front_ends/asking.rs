@@ -96,6 +96,7 @@ async fn an_interrupt_stops_the_model_and_the_code() {
         vec![
             Answer::silence(),
             short("turns = 1\nprint('begun', flush=True)\nwhile True:\n    turns += 1"),
+            short("turns = 0"),
         ],
     )
     .await;
