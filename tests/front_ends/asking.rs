@@ -1,4 +1,4 @@
-//! `%%ask` and `%fix` as jupyter_client sees them, with a scripted model. The cells are in `ask.py`.
+//! `%%ask` and `%fix` as jupyter_client sees them, with a scripted model. The cells are in `cells.py`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::roles::{answer, answer_with_figure, code, ending, short, tas
 /// Runs a scenario to its end; gives what the model was asked, and leaves nothing running.
 async fn scenario(name: &str, answers: Vec<Answer>) -> Vec<Request> {
     let jupyter = Jupyter::with(answers).await;
-    jupyter.python("ask.py", &[name, "heddle"]).await;
+    jupyter.python("cells.py", &[name, "heddle"]).await;
     jupyter.is_quiet().await;
     jupyter.model.requests()
 }
@@ -56,7 +56,7 @@ async fn other_cells_wait_for_the_agent_and_are_aborted_when_it_fails() {
         once(file("go-1"), ending("TaskFailure", "it cannot be done")),
         once(file("go-2"), answer("done")),
     ]);
-    jupyter.python("ask.py", &["others_wait", "heddle"]).await;
+    jupyter.python("cells.py", &["others_wait", "heddle"]).await;
     jupyter.is_quiet().await;
 }
 
@@ -96,6 +96,7 @@ async fn an_interrupt_stops_the_model_and_the_code() {
         vec![
             Answer::silence(),
             short("turns = 1\nprint('begun', flush=True)\nwhile True:\n    turns += 1"),
+            short("turns = 0"),
         ],
     )
     .await;
@@ -164,4 +165,17 @@ async fn after_a_restart_the_variables_are_gone_and_the_conversation_is_not() {
     assert!(remembered("remember the word heather"), "{messages:?}");
     assert!(remembered("I will remember heather."), "{messages:?}");
     assert!(remembered("all variables are lost"), "{messages:?}");
+}
+
+#[tokio::test]
+async fn the_agent_goes_on_when_its_code_ends_the_kernel() {
+    scenario(
+        "kernel_dies",
+        vec![
+            short("import os\nos._exit(3)"),
+            code("y = 2\nprint('x' in globals())"),
+            answer("There is no x any more."),
+        ],
+    )
+    .await;
 }

@@ -1,4 +1,5 @@
-//! jupyter_kernel_test, in every mode. What a plain ipykernel passes is what Heddle has to pass.
+//! What Jupyter itself asks of a kernel: jupyter_kernel_test in every mode, where Heddle has to pass what a plain
+//! ipykernel passes, and a debugger, which that list leaves out.
 
 use std::sync::OnceLock;
 
@@ -75,4 +76,11 @@ fn heddle_passes_what_ipykernel_passes_in_a_container() {
         jupyter.world = jupyter.world.with("DOCKER_HOST", host.address());
         conforms(&jupyter, "container").await;
     });
+}
+
+#[tokio::test]
+async fn a_debugger_stops_a_cell_and_lets_it_go_on() {
+    let jupyter = Jupyter::with(Vec::new()).await;
+    jupyter.python("cells.py", &["debugger", "heddle"]).await;
+    jupyter.is_quiet().await;
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::jupyter::Jupyter;
+use crate::support::roles::{answer_with_figure, short};
 
 const EXAMPLES: [&str; 2] = ["first_steps", "zhongwen"];
 
@@ -17,6 +18,22 @@ async fn with_examples() -> Jupyter {
         );
     }
     jupyter
+}
+
+/// A notebook of these cells, each with its tags, for the kernel `heddle`.
+fn notebook(cells: &[(&str, &[&str])]) -> String {
+    let cell = |(at, (source, tags)): (usize, &(&str, &[&str]))| {
+        json!({
+            "cell_type": "code", "id": format!("cell-{at}"), "metadata": {"tags": tags}, "source": source,
+            "outputs": [], "execution_count": null,
+        })
+    };
+    json!({
+        "cells": cells.iter().enumerate().map(cell).collect::<Vec<_>>(),
+        "metadata": {"kernelspec": {"name": "heddle", "display_name": "Heddle", "language": "python"}},
+        "nbformat": 4, "nbformat_minor": 5,
+    })
+    .to_string()
 }
 
 fn read(jupyter: &Jupyter, name: &str) -> Value {
@@ -127,23 +144,37 @@ async fn jupyter_execute_runs_the_examples() {
 }
 
 #[tokio::test]
+async fn a_cell_of_the_agents_is_executed_like_any_other() {
+    let jupyter = Jupyter::with(vec![
+        short("total = sum(counts)\nprint(total)"),
+        answer_with_figure("There are "),
+    ])
+    .await;
+    let cells = ["counts = [20, 22]", "%%ask\nHow many are there?", "total"];
+    jupyter.world.file(
+        "ask.ipynb",
+        &notebook(&cells.map(|source| (source, &[][..]))),
+    );
+    jupyter
+        .run("jupyter", &["execute", "--inplace", "ask.ipynb"])
+        .await;
+    let executed = read(&jupyter, "ask");
+    let shown = |at: usize| executed["cells"][at]["outputs"].to_string();
+    for part in ["total = sum(counts)", "42\\n", "There are 42"] {
+        assert!(shown(1).contains(part), "{}", shown(1));
+    }
+    assert!(shown(2).contains("42"), "{}", shown(2));
+    jupyter.is_quiet().await;
+}
+
+#[tokio::test]
 async fn papermill_executes_a_notebook_with_parameters() {
     let jupyter = with_examples().await;
-    let cell = |id: &str, source: &str, tags: &[&str]| {
-        json!({
-            "cell_type": "code", "id": id, "metadata": {"tags": tags}, "source": source,
-            "outputs": [], "execution_count": null,
-        })
-    };
-    let notebook = json!({
-        "cells": [
-            cell("a", "town, days = 'nowhere', 0", &["parameters"]),
-            cell("b", "print(f'{town}: {days + 1}')", &[]),
-        ],
-        "metadata": {"kernelspec": {"name": "heddle", "display_name": "Heddle", "language": "python"}},
-        "nbformat": 4, "nbformat_minor": 5,
-    });
-    jupyter.world.file("report.ipynb", &notebook.to_string());
+    let report = notebook(&[
+        ("town, days = 'nowhere', 0", &["parameters"]),
+        ("print(f'{town}: {days + 1}')", &[]),
+    ]);
+    jupyter.world.file("report.ipynb", &report);
     let parameters = ["-p", "town", "哈尔滨", "-p", "days", "41"];
     jupyter
         .run(

@@ -1,4 +1,4 @@
-"""Cells of the agent's as jupyter_client sees them: `ask.py SCENARIO KERNEL`, in a folder of its own."""
+"""Cells, above all the agent's, as jupyter_client sees them: `cells.py SCENARIO KERNEL`, in a folder of its own."""
 
 import contextlib
 import pathlib
@@ -43,6 +43,7 @@ class Notebook:
         self.manager, self.client = start_new_kernel(kernel_name=kernel, startup_timeout=PATIENCE)
         self.cells = {}
         self.questions = []
+        self.events = []  # of a debugger
 
     def close(self):
         self.client.stop_channels()
@@ -60,13 +61,16 @@ class Notebook:
 
     def pump(self):
         """Takes what has come on any channel, waiting a moment."""
-        channels = self.client.iopub_channel, self.client.shell_channel, self.client.stdin_channel
+        client = self.client
+        channels = client.iopub_channel, client.shell_channel, client.control_channel, client.stdin_channel
         for channel in channels:
             while channel.msg_ready():
                 message = channel.get_msg(timeout=PATIENCE)
                 cell = self.cells.get(message["parent_header"].get("msg_id"))
                 if channel is self.client.stdin_channel:
                     self.questions.append(message["content"]["prompt"])
+                elif message["msg_type"] == "debug_event":
+                    self.events.append(message["content"])
                 elif cell is None:
                     continue
                 elif channel is self.client.iopub_channel:
@@ -94,10 +98,10 @@ class Notebook:
         assert cell.reply["status"] == "ok", cell.reply
         return cell.of("execute_result")[0]["data"]["text/plain"]
 
-    def request(self, msg_type, **content):
+    def request(self, msg_type, channel=None, **content):
         """A request that is no cell; what comes back for it is kept in the same way."""
         message = self.client.session.msg(msg_type, content)
-        self.client.shell_channel.send(message)
+        (channel or self.client.shell_channel).send(message)
         cell = self.cells[message["header"]["msg_id"]] = Cell(message["header"]["msg_id"])
         return cell
 
@@ -183,10 +187,11 @@ def approval(notebook):
 
 
 def interrupt(notebook):
-    for request, begun in ("think", "execute_input"), ("loop", "stream"):
-        asked = notebook.send("%%ask\n" + request)
+    cells = {"%%ask\nthink": "execute_input", "%%ask\nloop": "stream", "%%ask --approve always\nwait": "question"}
+    for code, begun in cells.items():
+        asked = notebook.send(code)
         waits = notebook.send("1")
-        notebook.until(lambda: begun in asked.kinds(), begun)
+        notebook.until(lambda: notebook.questions if begun == "question" else begun in asked.kinds(), begun)
         started = time.monotonic()
         notebook.manager.interrupt_kernel()
         notebook.end(asked, waits)
@@ -196,6 +201,12 @@ def interrupt(notebook):
         assert asked.kinds()[-1] == "idle" and asked.kinds().count("idle") == 1, asked.kinds()
         assert waits.reply["status"] == "aborted", waits.reply
     assert notebook.value("turns > 0") == "True"
+    # Who answers a question that is withdrawn answers nothing else.
+    notebook.client.input("y")
+    asked = notebook.send("input('and now? ')")
+    notebook.until(lambda: len(notebook.questions) == 2, "a question of the code")
+    notebook.client.input("this")
+    assert notebook.end(asked).of("execute_result")[0]["data"]["text/plain"] == "'this'"
 
 
 def fix(notebook):
@@ -263,6 +274,44 @@ def remembers(notebook):
     assert "heather" in asked.text(), asked.text()
     assert "Variables are lost: the kernel was restarted." in asked.text(), asked.text()
     assert "lost" not in notebook.run("%ask once more").text()
+
+
+def kernel_dies(notebook):
+    """The agent's own code ends the kernel: it is told, and goes on in a new one."""
+    notebook.run("x = 1")
+    asked = notebook.run("%%ask\nend it")
+    assert asked.reply["status"] == "ok", asked.reply
+    assert "Variables are lost: the kernel exited with code 3." in asked.text(), asked.text()
+    assert "There is no x any more." in asked.text(), asked.text()
+    kinds = asked.kinds()
+    assert [kinds.count(kind) for kind in ("busy", "execute_input", "idle")] == [1, 1, 1], kinds
+    assert notebook.value("'x' in globals()") == "False"
+    assert notebook.value("y") == "2"
+
+
+def debugger(notebook):
+    """A cell stands at a breakpoint and goes on, as the debugger of a front end has it."""
+
+    def ask(command, **arguments):
+        content = {"type": "request", "seq": 1, "command": command, "arguments": arguments}
+        asked = notebook.request("debug_request", channel=notebook.client.control_channel, **content)
+        notebook.until(lambda: asked.reply, command)
+        assert asked.reply["success"], (command, asked.reply)
+        return asked.reply.get("body")
+
+    code = "a = 1\nb = a + 1\n"
+    ask("initialize", clientID="test", adapterID="", pathFormat="path", linesStartAt1=True, columnsStartAt1=True)
+    ask("attach")
+    path = ask("dumpCell", code=code)["sourcePath"]
+    ask("setBreakpoints", source={"path": path}, breakpoints=[{"line": 2}], sourceModified=False)
+    ask("configurationDone")
+    stands = notebook.send(code)
+    stops = lambda: [event["body"] for event in notebook.events if event["event"] == "stopped"]
+    notebook.until(stops, "the breakpoint")
+    assert not stands.is_idle()
+    ask("continue", threadId=stops()[0]["threadId"])
+    notebook.end(stands)
+    assert notebook.value("b") == "2"
 
 
 if __name__ == "__main__":
