@@ -49,6 +49,21 @@ class Lab:
         self.page = page
         self.cells = 0
 
+    def until_idle(self):
+        """Waits until the page is connected to a kernel that has nothing to do."""
+        self.page.until("document.querySelector('#jp-main-statusbar').innerText.includes('| Idle')")
+
+    def restart(self):
+        """Restarts the kernel by its button, and waits until another is there."""
+        bar = "document.querySelector('#jp-main-statusbar')"
+        watch = "new MutationObserver(() => window.seen += %s.innerText)" % bar
+        watch += ".observe(%s, {subtree: true, childList: true, characterData: true})" % bar
+        self.page.value("window.seen = ''; %s" % watch)
+        self.tool("restart")
+        self.page.click("document.querySelector('.jp-Dialog .jp-mod-accept')")
+        self.page.until(r"/\| (?!Idle|Busy)\w/.test(window.seen)", "the end of the old kernel")
+        self.until_idle()
+
     def run(self, code):
         """Types into the last cell and runs it; a JavaScript expression of the cell."""
         last = "[...document.querySelectorAll('.jp-Notebook .jp-CodeCell')].at(-1)"
@@ -117,6 +132,7 @@ def story(page, screenshot):
     page.click("document.querySelector('.jp-Dialog .jp-mod-accept')")
     page.until("document.querySelector('.jp-KernelName')?.innerText.includes('Heddle')")
     page.press("b", modifiers=2)
+    lab.until_idle()
 
     first = lab.run(
         "import pandas as pd\n"
@@ -153,9 +169,7 @@ def story(page, screenshot):
     target = lab.run("target")
     lab.until_shows(target, "100")
 
-    lab.tool("restart")
-    page.click("document.querySelector('.jp-Dialog .jp-mod-accept')")
-    page.until("!document.querySelector('.jp-Dialog')")
+    lab.restart()
     gone = lab.run("target")
     lab.until_shows(gone, "NameError")
     remembered = lab.run("%ask What did I set?")
