@@ -12,7 +12,7 @@ use crate::isolation::remove_folder;
 use crate::protocol::{ConnectionInfo, Transport};
 
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
-const INSIDE: &str = "inside.json";
+pub(super) const INSIDE: &str = "inside.json";
 
 /// Made by [`RunFolder::create`], removed by the kernel's supervisor, or here when no kernel was started.
 pub(super) struct RunFolder {

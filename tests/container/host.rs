@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use heddle::event::Event;
 use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
-use heddle::kernel::container::{Container, Engine, Surroundings, engine, image};
+use heddle::kernel::container::{Container, Engine, Reach, Surroundings, engine, image};
 use heddle::kernel::{Grants, KernelError, Launcher, Options};
 use heddle::protocol::Transport;
 
@@ -117,9 +117,16 @@ impl Host {
 
     /// A place for kernels from an image.
     pub async fn place(&self, image: &str) -> Place {
+        self.place_reached_by(Reach::Sockets, image).await
+    }
+
+    pub async fn place_reached_by(&self, reach: Reach, image: &str) -> Place {
         let engine = self.engine().await;
         let image = image::find(&engine, image).await.unwrap().unwrap();
-        let launcher = Container::with(engine, image, None, heddle());
+        let mut launcher = Container::with(engine, image, None, heddle());
+        if reach == Reach::Streams {
+            launcher = launcher.relayed();
+        }
         Place {
             launcher: Arc::new(launcher),
             workspace: tempfile::tempdir().unwrap(),

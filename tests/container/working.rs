@@ -1,4 +1,5 @@
-//! What works in a container as it does elsewhere.
+//! What works in a container as it does elsewhere. The list is there twice: with the kernel's own sockets, and as the
+//! module `relayed`, through the container's standard streams.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -6,12 +7,16 @@ use futures_util::future::BoxFuture;
 use heddle::event::{Event, Status};
 use heddle::executor::{Input, NoInput, interrupts};
 use heddle::kernel::Mount;
-use heddle::kernel::container::image;
+use heddle::kernel::container::{Reach, image};
 
 use crate::host::{Host, Place, with_host};
 
 async fn place(host: &Host) -> Place {
-    host.place(&image::own_name()).await
+    let reach = match module_path!().ends_with("relayed") {
+        true => Reach::Streams,
+        false => Reach::Sockets,
+    };
+    host.place_reached_by(reach, &image::own_name()).await
 }
 
 #[test]

@@ -34,8 +34,10 @@ pub(super) struct Duties {
     pub(super) container: String,
     /// The kernel's run folder.
     pub(super) folder: PathBuf,
-    /// The user inside, where it is not Heddle's: it gets the folder.
+    /// The user inside, where it is not Heddle's.
     pub(super) stranger: Option<u32>,
+    /// Whether that user gets the folder.
+    pub(super) shares_folder: bool,
     /// Folders of the host that are to belong to that user where it sees them.
     pub(super) lent: Vec<PathBuf>,
 }
@@ -86,11 +88,13 @@ impl Duties {
             std::os::unix::fs::lchown(path, Some(stranger), Some(stranger))
                 .map_err(|error| format!("{} cannot be given away: {error}", path.display()))
         };
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
-        for entry in entries.flatten() {
-            give(&entry.path())?;
+        if self.shares_folder {
+            let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+            for entry in entries.flatten() {
+                give(&entry.path())?;
+            }
+            give(&self.folder)?;
         }
-        give(&self.folder)?;
         Lent::lend(&self.container, &self.lent, stranger).map(Some)
     }
 

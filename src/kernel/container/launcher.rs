@@ -14,7 +14,8 @@ use super::image::Image;
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
-use super::running::{Keeper, Running};
+use super::relay;
+use super::running::{Keeper, Made, Running};
 use super::{Engine, Kind};
 use crate::isolation::HOME;
 use crate::kernel::launcher::{Launch, Launcher, Process};
@@ -36,6 +37,8 @@ pub struct Container {
     python: Option<String>,
     /// The heddle binary, executed again as the keeper.
     keeper: PathBuf,
+    /// Whether connections go through the container's standard streams, because no socket crosses its border.
+    relayed: bool,
 }
 
 impl Container {
@@ -66,25 +69,41 @@ impl Container {
             engine,
             image,
             keeper,
+            relayed: false,
+        }
+    }
+
+    /// The same for an engine whose containers share no sockets with this machine.
+    pub fn relayed(self) -> Container {
+        Container {
+            relayed: true,
+            ..self
         }
     }
 
     async fn start(&self, launch: Launch) -> Result<Box<dyn Process>, KernelError> {
         let name = format!("heddle-{}", Uuid::new_v4().simple());
         let (user, stranger) = self.user();
+        let plan = self.relayed.then(|| relay::Plan::of(&launch.folder));
+        let plan = plan.transpose().map_err(|error| {
+            KernelError::Launch(format!("its connection file cannot be used: {error}"))
+        })?;
         let mut folders = self.folders(&launch, stranger.is_some(), &name);
         let duties = Duties {
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
+            shares_folder: !self.relayed,
             lent: folders.iter().map(|folder| folder.inside.clone()).collect(),
         };
-        folders.push(Folder {
-            outside: launch.folder.clone(),
-            inside: FOLDER.into(),
-            writable: true,
-        });
+        if !self.relayed {
+            folders.push(Folder {
+                outside: launch.folder.clone(),
+                inside: FOLDER.into(),
+                writable: true,
+            });
+        }
         let keeper = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let body = self.body(&launch, &folders, user);
@@ -104,15 +123,16 @@ impl Container {
             .attach_container(&name, Some(attach))
             .await
             .map_err(|error| self.refused(&error))?;
-        let running = Running::follow(
-            self.engine.clone(),
-            name.clone(),
+        let running = Running::follow(Made {
+            engine: self.engine.clone(),
+            name: name.clone(),
             attached,
+            plan,
             keeper,
-            launch.folder,
-            launch.grants.memory,
-            stranger.is_some(),
-        );
+            folder: launch.folder,
+            memory: launch.grants.memory,
+            closes: stranger.is_some() && !self.relayed,
+        });
         docker
             .start_container(&name, None)
             .await
@@ -168,7 +188,14 @@ impl Container {
         command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
+        command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
+        command.push(FOLDER.into());
         command.extend(launch.argv.iter().skip(1).cloned());
+        let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
+        if self.relayed {
+            let sockets = format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={uid},gid={gid}");
+            temporary.insert(FOLDER.into(), sockets);
+        }
         let limit = |number: u64| i64::try_from(number).ok();
         ContainerCreateBody {
             image: Some(self.image.id.clone()),
@@ -201,10 +228,7 @@ impl Container {
                 readonly_rootfs: Some(true),
                 userns_mode: (self.engine.kind == Kind::RootlessPodman).then(|| "keep-id".into()),
                 ipc_mode: Some("private".into()),
-                tmpfs: Some(HashMap::from([
-                    ("/tmp".into(), temporary),
-                    (HOME.into(), home),
-                ])),
+                tmpfs: Some(temporary),
                 shm_size: limit(size),
                 memory: limit(grants.memory),
                 // The sum with swap: so there is none.
