@@ -97,20 +97,26 @@ fn an_engine_that_stops_in_mid_cell_is_named() {
 }
 
 /// A heddle command whose kernel is in the middle of a cell, in a session of its own.
-struct Session {
+pub struct Session {
     heddle: Child,
     workspace: tempfile::TempDir,
     keeper: i32,
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Session {
     fn start(host: &Host, code: &str) -> Session {
+        Session::start_with(host, code, &[])
+    }
+
+    /// With further variables of the environment.
+    pub fn start_with(host: &Host, code: &str, env: &[(&str, &str)]) -> Session {
         let workspace = tempfile::tempdir().unwrap();
         let code = format!("{code}\nprint('running', flush=True)\nimport time; time.sleep(600)");
         let mut heddle = host
             .heddle(&["run", "--mode", "container", "-c", &code])
             .current_dir(workspace.path())
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -129,16 +135,16 @@ impl Session {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.heddle.kill().unwrap();
         self.heddle.wait().unwrap();
     }
 
-    fn has_container(&self, host: &Host) -> bool {
+    pub fn has_container(&self, host: &Host) -> bool {
         !host.containers_of(self.workspace.path()).is_empty()
     }
 
-    fn has_mount(&self) -> bool {
+    pub fn has_mount(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let workspace = self.workspace.path().to_string_lossy().into_owned();
         mounts
