@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use super::container::{
-    Container, Engine, EngineProblem, Reach, Surroundings, engine, image, is_beside_us,
-    sockets_are_apart,
+    Container, Engine, EngineProblem, Surroundings, engine, image, is_beside_us, sockets_are_apart,
 };
 use super::{KernelError, Launcher, Local};
 use crate::config::Settings;
@@ -119,9 +118,7 @@ async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Cho
             remedy: "sudo apt install docker.io    (an engine that runs on this very system)"
                 .into(),
         })?;
-        if reach == Reach::Streams {
-            launcher = launcher.relayed();
-        }
+        launcher = launcher.reached_by(reach);
     }
     Ok(Chosen {
         launcher: Arc::new(launcher),

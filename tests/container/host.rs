@@ -35,14 +35,37 @@ impl Host {
 
     /// An engine with nothing but the base image, which has not the `/dev/shm` of this machine.
     pub fn start_apart() -> Host {
-        let folder = folder("engine-apart");
+        Host::start_beside(
+            "engine-apart",
+            "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"",
+        )
+    }
+
+    /// An engine with nothing but the base image, and with a network: its bridge has this address, in a network of
+    /// the engine's own.
+    pub fn start_with_network(address: &str) -> Host {
+        Host::start_beside(
+            "engine-network",
+            &format!("exec tests/support/engine.sh \"$0\" --bip={address}/24"),
+        )
+    }
+
+    /// Runs a program where that engine is, as far as its network goes.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let engine = self.script.id().to_string();
+        command.args(["-t", &engine, "-n", program]);
+        command
+    }
+
+    fn start_beside(name: &str, shell: &str) -> Host {
+        let folder = folder(name);
         std::fs::create_dir_all(&folder).unwrap();
         let base = self::folder("engine").join("base.tar");
         // Else it is linked already.
         let _ = std::fs::hard_link(base, folder.join("base.tar"));
         let mut script = Command::new("unshare");
-        let hidden = "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"";
-        script.args(["--mount", "sh", "-c", hidden]);
+        script.args(["--mount", "--net", "sh", "-c", shell]);
         Host::with_script(script, &folder)
     }
 
@@ -123,10 +146,7 @@ impl Host {
     pub async fn place_reached_by(&self, reach: Reach, image: &str) -> Place {
         let engine = self.engine().await;
         let image = image::find(&engine, image).await.unwrap().unwrap();
-        let mut launcher = Container::with(engine, image, None, heddle());
-        if reach == Reach::Streams {
-            launcher = launcher.relayed();
-        }
+        let launcher = Container::with(engine, image, None, heddle()).reached_by(reach);
         Place {
             launcher: Arc::new(launcher),
             workspace: tempfile::tempdir().unwrap(),

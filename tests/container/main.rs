@@ -6,6 +6,7 @@ mod confinement;
 mod ends;
 mod host;
 mod images;
+mod packages;
 mod relay;
 #[path = "working.rs"]
 #[expect(clippy::duplicate_mod, reason = "the list is run both ways")]

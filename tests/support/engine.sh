@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs a container engine of its own, beside any other, until standard input ends: engine.sh FOLDER
+# Runs a container engine of its own, beside any other, until standard input ends: engine.sh FOLDER [NETWORK]
+# NETWORK is dockerd's option for its bridge; none without.
 # FOLDER keeps its images between runs. Prints "ready SOCKET" once it answers. An image heddle-test-base, a Debian
 # with python3, is in it: made without a registry.
 set -eu
@@ -20,7 +21,7 @@ trap 'rm -rf "$run"' EXIT
 DOCKER_HOST=unix://$run/docker.sock
 export DOCKER_HOST
 dockerd -H "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$run/exec" --pidfile "$run/pid" \
-  --iptables=false --bridge=none >"$folder/log" 2>&1 9>&- &
+  --iptables=false "${2:---bridge=none}" >"$folder/log" 2>&1 9>&- &
 engine=$!
 tries=0
 until docker version >/dev/null 2>&1; do

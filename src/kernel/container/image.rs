@@ -277,7 +277,7 @@ fn proxies() -> HashMap<String, String> {
 }
 
 /// Whether containers get a network of their own. Where the engine has none, a build uses the machine's.
-async fn has_bridge(engine: &Engine) -> bool {
+pub(super) async fn has_bridge(engine: &Engine) -> bool {
     let bridge = engine.docker.inspect_network("bridge", None).await;
     let podman = engine.docker.inspect_network("podman", None);
     bridge.is_ok() || podman.await.is_ok()

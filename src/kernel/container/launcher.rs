@@ -16,9 +16,10 @@ use super::lent;
 use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
-use super::{Engine, Kind};
+use super::{Engine, Kind, Reach};
 use crate::isolation::HOME;
 use crate::kernel::launcher::{Launch, Launcher, Process};
+use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
 
 /// Where the run folder is inside.
@@ -30,11 +31,12 @@ const START: &str = include_str!("start.sh");
 const STRANGER: u32 = 65_533;
 
 /// Runs kernels in containers of one engine, from one image.
+#[derive(Clone)]
 pub struct Container {
-    engine: Engine,
-    image: Image,
+    pub(super) engine: Engine,
+    pub(super) image: Image,
     /// The Python inside, by name or path, where a person or the image has named one.
-    python: Option<String>,
+    pub(super) python: Option<String>,
     /// The heddle binary, executed again as the keeper.
     keeper: PathBuf,
     /// Whether connections go through the container's standard streams, because no socket crosses its border.
@@ -73,11 +75,11 @@ impl Container {
         }
     }
 
-    /// The same for an engine whose containers share no sockets with this machine.
-    pub fn relayed(self) -> Container {
+    /// The same, with kernels that are reached in this way.
+    pub fn reached_by(&self, reach: Reach) -> Container {
         Container {
-            relayed: true,
-            ..self
+            relayed: reach == Reach::Streams,
+            ..self.clone()
         }
     }
 
@@ -141,7 +143,7 @@ impl Container {
     }
 
     /// The user inside, as the engine takes it, and its number where Heddle's own, root's, will not do.
-    fn user(&self) -> (String, Option<u32>) {
+    pub(super) fn user(&self) -> (String, Option<u32>) {
         let (uid, gid) = (Uid::effective(), Gid::effective());
         match self.engine.kind {
             // The user outside is root inside, without any capability.
@@ -171,7 +173,12 @@ impl Container {
             .collect()
     }
 
-    fn body(&self, launch: &Launch, folders: &[Folder], user: String) -> ContainerCreateBody {
+    pub(super) fn body(
+        &self,
+        launch: &Launch,
+        folders: &[Folder],
+        user: String,
+    ) -> ContainerCreateBody {
         let grants = &launch.grants;
         let (uid, gid) = user.split_once(':').unwrap_or(("0", "0"));
         let size = grants.memory / 2;
@@ -252,7 +259,7 @@ impl Container {
         }
     }
 
-    fn refused(&self, error: &DockerError) -> KernelError {
+    pub(super) fn refused(&self, error: &DockerError) -> KernelError {
         let name = &self.image.name;
         KernelError::Launch(match error {
             DockerError::DockerResponseServerError {
@@ -299,6 +306,13 @@ impl Launcher for Container {
         FOLDER.into()
     }
 
+    fn packages<'a>(
+        &'a self,
+        project: Option<&'a Path>,
+    ) -> Option<BoxFuture<'a, Result<Packages, PackagesError>>> {
+        Some(Box::pin(self.packages_for(project)))
+    }
+
     fn choice(&self) -> Option<Choice> {
         Some(Choice::InImage {
             image: self.image.name.clone(),
@@ -308,10 +322,10 @@ impl Launcher for Container {
 }
 
 /// A folder or file of the host's inside.
-struct Folder {
-    outside: PathBuf,
-    inside: PathBuf,
-    writable: bool,
+pub(super) struct Folder {
+    pub(super) outside: PathBuf,
+    pub(super) inside: PathBuf,
+    pub(super) writable: bool,
 }
 
 impl Folder {

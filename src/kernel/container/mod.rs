@@ -2,6 +2,7 @@
 
 mod context;
 pub mod engine;
+mod errand;
 pub mod image;
 pub mod keeper;
 mod launcher;
