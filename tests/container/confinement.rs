@@ -141,7 +141,8 @@ while True: s.accept()[0].sendall(b'reached')";
         let code = format!(
             "import socket; print(socket.create_connection(({BRIDGE:?}, 7000), 3).recv(9))"
         );
-        assert!(printed(&host, true, &code).await.contains("reached"));
+        let with = printed(&host, true, &code).await;
+        assert!(with.contains("reached"), "{with}");
         let without = printed(&host, false, &code).await;
         assert!(without.contains("Network is unreachable"), "{without}");
         service.kill().unwrap();

@@ -37,6 +37,7 @@ impl Host {
     pub fn start_apart() -> Host {
         Host::start_beside(
             "engine-apart",
+            "--mount",
             "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"",
         )
     }
@@ -46,6 +47,7 @@ impl Host {
     pub fn start_with_network(address: &str) -> Host {
         Host::start_beside(
             "engine-network",
+            "--net",
             &format!("exec tests/support/engine.sh \"$0\" --bip={address}/24"),
         )
     }
@@ -58,14 +60,14 @@ impl Host {
         command
     }
 
-    fn start_beside(name: &str, shell: &str) -> Host {
+    fn start_beside(name: &str, without: &str, shell: &str) -> Host {
         let folder = folder(name);
         std::fs::create_dir_all(&folder).unwrap();
         let base = self::folder("engine").join("base.tar");
         // Else it is linked already.
         let _ = std::fs::hard_link(base, folder.join("base.tar"));
         let mut script = Command::new("unshare");
-        script.args(["--mount", "--net", "sh", "-c", shell]);
+        script.args([without, "sh", "-c", shell]);
         Host::with_script(script, &folder)
     }
 
