@@ -25,7 +25,7 @@ const PACKAGES: &str = "heddle.packages";
 /// Names the Python to start.
 const PYTHON: &str = "heddle.python";
 /// Marks the early stages of a build.
-const STAGE: &str = "heddle.stage=packages";
+const STAGE: &str = "heddle.stage";
 
 /// How long a registry or a build may be silent.
 const LONG: Duration = Duration::from_secs(3600);
@@ -136,6 +136,8 @@ pub async fn list(engine: &Engine) -> Result<Vec<Image>, ImageError> {
     let found = engine.docker.list_images(Some(options)).await?;
     let mut images: Vec<Image> = found
         .into_iter()
+        // Podman gives what a build was asked to mark to its early stages too.
+        .filter(|image| !image.labels.contains_key(STAGE))
         .flat_map(|image| {
             let mut names = image.repo_tags.clone();
             names.retain(|name| name != "<none>:<none>");

@@ -182,7 +182,12 @@ impl Container {
         let grants = &launch.grants;
         let (uid, gid) = user.split_once(':').unwrap_or(("0", "0"));
         let size = grants.memory / 2;
-        let home = format!("rw,nosuid,nodev,size={size},mode=0700,uid={uid},gid={gid}");
+        // Podman gives such a folder to root always; nobody else is in the container to be kept out.
+        let owner = match self.engine.kind {
+            Kind::Podman | Kind::RootlessPodman => "mode=1777".to_owned(),
+            Kind::Docker | Kind::RootlessDocker => format!("mode=0700,uid={uid},gid={gid}"),
+        };
+        let home = format!("rw,nosuid,nodev,size={size},{owner}");
         let temporary = format!("rw,nosuid,nodev,size={size},mode=1777");
         let mut env: Vec<String> = vec![format!("HOME={HOME}")];
         env.extend(["USER=heddle", "LOGNAME=heddle"].map(str::to_owned));
@@ -200,7 +205,7 @@ impl Container {
         command.extend(launch.argv.iter().skip(1).cloned());
         let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
         if self.relayed {
-            let sockets = format!("rw,nosuid,nodev,noexec,size=64k,mode=0700,uid={uid},gid={gid}");
+            let sockets = format!("rw,nosuid,nodev,noexec,size=64k,{owner}");
             temporary.insert(FOLDER.into(), sockets);
         }
         let limit = |number: u64| i64::try_from(number).ok();

@@ -24,7 +24,8 @@ if [ -z "$python" ]; then
   echo "To make an image from it that has one: heddle image build --base $1 --tag NAME" >&2
   exit 127
 fi
-[ -d /opt/heddle/home ] && cp -R /opt/heddle/home/. "$HOME" 2>/dev/null
+# What the first plot would wait for is there long before it, and the kernel does not wait for it.
+[ -d /opt/heddle/home ] && ( cp -R /opt/heddle/home/. "$HOME" >/dev/null 2>&1 </dev/null & )
 relay=$4 folder=$5
 shift 5
 [ -n "$relay" ] && exec "$python" -I -S -c "$relay" "$folder" "$python" "$@"
