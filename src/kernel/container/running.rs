@@ -221,7 +221,8 @@ struct Watcher {
 fn events(engine: &Engine, name: &str) -> Events {
     let filters = HashMap::from([
         ("container", vec![name]),
-        ("event", vec!["die", "oom", "kill"]),
+        // Podman knows the first by its past alone.
+        ("event", vec!["die", "died", "oom", "kill"]),
     ]);
     let options = EventsOptionsBuilder::default().filters(&filters).build();
     let docker = engine.docker.clone();
