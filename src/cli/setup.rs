@@ -259,13 +259,6 @@ pub fn choose_kernel_telling(
     }
 }
 
-/// The kernel of this machine: found, or made with progress shown. Blocking.
-pub fn own_kernel(settings: &Settings) -> Result<Choice, CliError> {
-    let bar = Steps::new();
-    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| bar.show(step));
-    Ok(choice?)
-}
-
 /// The kernel with the packages that Heddle pins. Blocking.
 pub fn managed_kernel(launcher: &dyn Launcher) -> Result<Choice, CliError> {
     if let Some(choice) = launcher.choice() {

@@ -176,7 +176,7 @@ async fn bytes_come_through_both_ways_in_order() {
     let inside = Inside::start(&format!(
         "{ECHO}{SERVE}print('printed', flush=True)\ntime.sleep(60)"
     ));
-    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let sent: Vec<u8> = (0..3_000_000_u32).map(|n| ((n * 7) >> 3) as u8).collect();
     let echoes = (1..=5).map(async |number| {
         let (mut read, mut write) = inside.connect(number).await.into_split();
         let mut came = vec![0; sent.len()];
