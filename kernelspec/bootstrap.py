@@ -1,10 +1,12 @@
 # The expression that brings `heddle_runtime` into a kernel.
 #
-# Heddle puts a JSON object {module name: source} in the place of the name
-# below and sends the whole file as one of the `user_expressions` of a silent
-# `execute_request` with empty code. The reply carries what
-# `heddle_runtime.start()` returns, as `application/json`. Sending it again,
-# also from another Heddle, is answered by the runtime that is already there.
+# Heddle puts a JSON object {module name: source} in the place of the first
+# name below and a function of `heddle_runtime` in that of the second, and sends
+# the whole file as one of the `user_expressions` of a silent `execute_request`
+# with empty code. The function is `start` in a kernel of Heddle's and `visit`
+# in one that it has joined; the reply carries what that returns, as
+# `application/json`. Sending it again, also from another Heddle, is answered by
+# the runtime that is already there.
 #
 # An expression, because it binds no name in the user's namespace and leaves
 # no trace in In, Out or the history. The builtins come from the frame of a
@@ -20,6 +22,6 @@
         lambda loader: (
             builtins["exec"](sources["heddle_runtime.loader"], loader),
             loader["install"](sources),
-        )[1]
+        )[1].__ENTRY__()
     )({"__name__": "heddle_runtime.loader", "__builtins__": builtins})
 )((0 for _ in ()).gi_frame.f_builtins, __SOURCES__)

@@ -28,6 +28,7 @@ pub mod conform;
 pub mod doctor;
 pub mod event;
 pub mod executor;
+mod held;
 pub mod isolation;
 pub mod kernel;
 pub mod llm;

@@ -25,6 +25,11 @@ def start():
     imports.watch({**plotting.ACTIONS, **tables.ACTIONS, **shelter.ACTIONS})
     # IPython's advice for who types `sys.exit()` at its prompt; here it comes from code.
     warnings.filterwarnings("ignore", message="To exit: use")
+    return visit()
+
+
+def visit():
+    """Change nothing: the kernel is somebody else's. Answers as `start` does."""
     return Answer(
         {
             "version": __version__,
@@ -42,6 +47,16 @@ def variables():
     from .namespace import describe_namespace
 
     return Answer(describe_namespace())
+
+
+def working_directory():
+    """The files of the kernel's working directory, as `heddle_runtime.files` describes them.
+
+    Answers ``{"cwd": path, "files": [[name, bytes], ...]}``.
+    """
+    from .files import describe_folder
+
+    return Answer(describe_folder())
 
 
 def last_table():

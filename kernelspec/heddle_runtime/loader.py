@@ -57,7 +57,7 @@ class SourceLoader:
 
 
 def install(sources):
-    """Make `heddle_runtime` importable, start it, and return its answer.
+    """Make `heddle_runtime` importable and return it.
 
     A runtime with the same sources stays as it is; another one, left by a
     different version of Heddle, is replaced.
@@ -69,4 +69,4 @@ def install(sources):
             del sys.modules[name]
         # First, so that a folder of that name beside the user's files is not it.
         sys.meta_path.insert(0, SourceLoader(sources))
-    return importlib.import_module(PACKAGE).start()
+    return importlib.import_module(PACKAGE)

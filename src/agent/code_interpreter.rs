@@ -278,22 +278,27 @@ impl Agent {
             ..
         } = scene;
         let executor = executor(&mut **workbench, &mut **sink, interrupts).await?;
-        let variables = tokio::select! {
-            variables = executor.variables() => variables,
-            () = interrupts.pressed() => return Err(AgentError::Interrupted),
-        };
-        let variables: Vec<String> = variables.iter().map(describe).collect();
-        let files: Vec<String> = executor
-            .files()
-            .iter()
-            .map(|(name, bytes)| format!("{name} ({bytes} bytes)"))
-            .collect();
-        Ok(format!(
-            "Variables in the kernel:{}\nFiles in the working directory:{}",
-            listed(variables),
-            listed(files)
-        ))
+        tokio::select! {
+            state = state_of(executor) => Ok(state),
+            () = interrupts.pressed() => Err(AgentError::Interrupted),
+        }
     }
+}
+
+/// A kernel's variables and its working directory's files, in words.
+pub(super) async fn state_of(executor: &Executor) -> String {
+    let variables = executor.variables().await;
+    let variables: Vec<String> = variables.iter().map(describe).collect();
+    let files = executor.files().await;
+    let files = files
+        .iter()
+        .map(|(name, bytes)| format!("{name} ({bytes} bytes)"))
+        .collect();
+    format!(
+        "Variables in the kernel:{}\nFiles in the working directory:{}",
+        listed(variables),
+        listed(files)
+    )
 }
 
 /// The executor, with what is to be told of its kernel told. A kernel may take its time to start; a person need not.

@@ -207,6 +207,11 @@ impl Agent {
     }
 }
 
+/// What a Planner needs to know of a kernel that others work in too: its variables and files.
+pub async fn state_of(executor: &Executor) -> String {
+    code_interpreter::state_of(executor).await
+}
+
 fn notice(level: Level, message: &str) -> Event {
     Event::Notice {
         level,

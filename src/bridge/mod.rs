@@ -42,7 +42,7 @@ use relay::Relay;
 /// Bytes of requests that wait here for the kernel; beyond that the front ends wait.
 const WAITING: usize = 64 << 20;
 /// How long a cell waits for the kernel's start before it is told what it waits for.
-const SILENCE: Duration = Duration::from_millis(700);
+const SILENCE: Duration = Duration::from_millis(1500);
 /// How long the backing kernel may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -338,7 +338,7 @@ impl Bridge {
             return;
         }
         if waiting.told {
-            self.desk.publish(&message, ClearOutput { wait: true });
+            self.desk.publish(&message, ClearOutput { wait: false });
         }
         match (
             magic::of(&message),

@@ -1,19 +1,20 @@
 //! `heddle chat`: a conversation at the terminal.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-use rustyline::error::ReadlineError;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Completer, Editor, Helper, Highlighter, Hinter};
+use rustyline::{Completer, Helper, Highlighter, Hinter};
 
 use super::error::{CliError, Exit};
 use super::keyboard::{self, Keyboard};
+use super::prompt::Prompt;
 use super::setup;
 use super::table::table;
+use super::terminal::safe;
 use super::{Global, KernelArgs, ModelArgs, approver, ask, renderer};
 use crate::event::Sink;
-use crate::executor::Interrupts;
+use crate::executor::{Executor, Interrupts};
 use crate::session::conversation::{Conversation, ConversationError, Setup};
 
 const HELP: &str = "\
@@ -75,13 +76,14 @@ pub async fn talk(
         files: Vec::new(),
     };
     talk.greet().await;
-    let mut prompt = Prompt::new()?;
+    let mut prompt = Prompt::new(Lines, "history", &[])?;
     loop {
-        let (returned, line) = tokio::task::spawn_blocking(move || prompt.read())
+        let (returned, line) = tokio::task::spawn_blocking(move || prompt.read("heddle> ", ""))
             .await
             .map_err(|error| CliError::Missing(error.to_string()))?;
         prompt = returned;
         let Some(line) = line else { break };
+        let line = line.replace("\\\n", "\n");
         let line = line.trim();
         let go_on = match line.strip_prefix('/') {
             Some(command) => talk.command(command).await,
@@ -185,31 +187,13 @@ impl Talk {
                 self.conversation.announce(&mut *self.sink);
                 eprintln!("A new session has begun.");
             }
-            other => {
-                let nearest = COMMANDS
-                    .iter()
-                    .min_by_key(|known| strsim::damerau_levenshtein(known, other));
-                let hint = nearest.map(|known| format!(" Did you mean /{known}?"));
-                eprintln!(
-                    "There is no command /{other}.{} See /help",
-                    hint.unwrap_or_default()
-                );
-            }
+            other => no_command(other, COMMANDS),
         }
         Ok(true)
     }
 
     async fn show_variables(&mut self) -> Result<(), ConversationError> {
-        let variables = self.conversation.executor().await?.variables().await;
-        if variables.is_empty() {
-            eprintln!("The kernel has no variables of yours.");
-            return Ok(());
-        }
-        let rows: Vec<[String; 3]> = variables
-            .into_iter()
-            .map(|variable| [variable.name, variable.kind, variable.summary])
-            .collect();
-        eprint!("{}", table(["NAME", "TYPE", "VALUE"], &rows));
+        show_variables(self.conversation.executor().await?).await;
         Ok(())
     }
 
@@ -227,6 +211,34 @@ impl Talk {
         ];
         eprint!("{}", table(["", ""], &rows).trim_start_matches('\n'));
     }
+}
+
+/// Lists the user's variables of a kernel.
+pub async fn show_variables(executor: &Executor) {
+    let variables = executor.variables().await;
+    if variables.is_empty() {
+        eprintln!("The kernel has no variables of yours.");
+        return;
+    }
+    let rows: Vec<[String; 3]> = variables
+        .into_iter()
+        .map(|variable| [variable.name, variable.kind, variable.summary])
+        .collect();
+    let table = table(["NAME", "TYPE", "VALUE"], &rows);
+    // Names and types are text of the kernel's.
+    eprint!("{}", safe(&table));
+}
+
+/// Says that there is no such slash command, and which may have been meant.
+pub fn no_command(name: &str, commands: &[&str]) {
+    let nearest = commands
+        .iter()
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name));
+    let hint = nearest.map(|known| format!(" Did you mean /{known}?"));
+    eprintln!(
+        "There is no command /{name}.{} See /help",
+        hint.unwrap_or_default()
+    );
 }
 
 /// A yes or no at the terminal; no where there is none.
@@ -248,12 +260,6 @@ fn shell_unquoted(path: &str) -> String {
     }
 }
 
-/// The line editor, with a history of its own.
-struct Prompt {
-    editor: Editor<Lines, rustyline::history::DefaultHistory>,
-    history: Option<PathBuf>,
-}
-
 /// A line goes on after a backslash.
 #[derive(Completer, Helper, Highlighter, Hinter)]
 struct Lines;
@@ -265,56 +271,4 @@ impl Validator for Lines {
             false => ValidationResult::Valid(None),
         })
     }
-}
-
-impl Prompt {
-    fn new() -> Result<Prompt, CliError> {
-        let config = rustyline::Config::builder().bracketed_paste(true).build();
-        let mut editor = Editor::with_config(config)
-            .map_err(|error| CliError::Missing(format!("the terminal cannot be used: {error}")))?;
-        editor.set_helper(Some(Lines));
-        let history = history_file();
-        if let Some(path) = &history {
-            // There is none the first time.
-            let _ = editor.load_history(path);
-        }
-        Ok(Prompt { editor, history })
-    }
-
-    /// Reads a request; `None` when the person leaves. Ctrl-C clears the line.
-    fn read(mut self) -> (Prompt, Option<String>) {
-        loop {
-            match self.editor.readline("heddle> ") {
-                Ok(line) => {
-                    let line = line.replace("\\\n", "\n");
-                    if !line.trim().is_empty() {
-                        // A history that cannot be kept is no reason to stop.
-                        let _ = self.editor.add_history_entry(line.as_str());
-                        if let Some(path) = &self.history {
-                            let _ = save(&mut self.editor, path);
-                        }
-                    }
-                    return (self, Some(line));
-                }
-                Err(ReadlineError::Interrupted) => {}
-                Err(_) => return (self, None),
-            }
-        }
-    }
-}
-
-fn history_file() -> Option<PathBuf> {
-    use etcetera::BaseStrategy;
-    let base = etcetera::choose_base_strategy().ok()?;
-    Some(base.data_dir().join("heddle/history"))
-}
-
-fn save(
-    editor: &mut Editor<Lines, rustyline::history::DefaultHistory>,
-    path: &Path,
-) -> Result<(), ReadlineError> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    editor.save_history(path)
 }

@@ -1,6 +1,7 @@
 //! The person at the terminal: Ctrl-C, and answers to `input()`.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{IsTerminal, PipeReader, Write};
+use std::os::fd::AsFd;
 
 use futures_util::future::BoxFuture;
 
@@ -44,7 +45,9 @@ impl Input for Keyboard {
 
     fn read(&mut self, prompt: String, password: bool) -> BoxFuture<'_, Option<String>> {
         Box::pin(async move {
-            tokio::task::spawn_blocking(move || read_line(&prompt, password))
+            // The read ends with us: an interrupt leaves nobody behind who would take the next line.
+            let (cancelled, _reading) = std::io::pipe().ok()?;
+            tokio::task::spawn_blocking(move || read_line(&prompt, password, &cancelled))
                 .await
                 .ok()
                 .flatten()
@@ -52,22 +55,48 @@ impl Input for Keyboard {
     }
 }
 
-fn read_line(prompt: &str, password: bool) -> Option<String> {
+/// Reads until the end of the line, or until the other end of `cancelled` is dropped.
+fn read_line(prompt: &str, password: bool, cancelled: &PipeReader) -> Option<String> {
     let mut out = std::io::stderr();
     // A prompt that cannot be shown is no reason not to read the answer.
     let _ = write!(out, "{prompt}").and_then(|()| out.flush());
     let hidden = password && std::io::stdin().is_terminal();
     let echo = hidden.then(EchoOff::new);
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
+    let line = take_line(cancelled);
     if let Some(echo) = echo {
         drop(echo);
         let _ = writeln!(out);
     }
-    match read {
-        Ok(1..) => Some(line.trim_end_matches(['\n', '\r']).to_owned()),
-        _ => None,
+    let line = String::from_utf8_lossy(&line?).into_owned();
+    Some(line.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+/// Takes no byte beyond the line, which whoever reads next would miss.
+fn take_line(cancelled: &PipeReader) -> Option<Vec<u8>> {
+    use nix::errno::Errno;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let stdin = std::io::stdin();
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        let mut ready = [
+            PollFd::new(stdin.as_fd(), PollFlags::POLLIN),
+            PollFd::new(cancelled.as_fd(), PollFlags::POLLIN),
+        ];
+        match poll(&mut ready, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+            Ok(_) if ready[1].any() == Some(true) => return None,
+            Ok(_) => {}
+        }
+        let mut byte = [0];
+        match nix::unistd::read(stdin.as_fd(), &mut byte) {
+            Ok(1..) => line.push(byte[0]),
+            Err(Errno::EINTR) => {}
+            // The end of input ends a last line, and is no line by itself.
+            _ => return (!line.is_empty()).then_some(line),
+        }
     }
+    Some(line)
 }
 
 /// Hides what is typed until it is dropped.

@@ -2,10 +2,12 @@
 
 mod approver;
 mod ask;
+mod attach;
 mod chat;
 mod check;
 mod config;
 mod conform;
+mod console;
 mod demo;
 mod doctor;
 mod env;
@@ -17,6 +19,7 @@ mod keyboard;
 mod mark;
 mod markdown;
 mod output;
+mod prompt;
 mod run;
 mod session;
 mod setup;
@@ -70,6 +73,8 @@ enum Command {
     Ask(ask::Ask),
     /// Talk with the agent
     Chat(chat::Chat),
+    /// Join a kernel that is running, as a console
+    Attach(attach::Attach),
     /// Check Python code against the policy, without running it
     Check(check::Check),
     /// Show what it does: three tasks, without a model or a key
@@ -179,6 +184,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run(run) => run.run(&cli.global).await,
         Command::Ask(ask) => ask.run(&cli.global).await,
         Command::Chat(chat) => chat.run(&cli.global).await,
+        Command::Attach(attach) => attach.run(&cli.global).await,
         Command::Check(check) => check.run(&cli.global),
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,

@@ -18,7 +18,7 @@ use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector, Target};
 
 /// Characters that are kept of an output for nobody: no model reads it.
-const UNREAD: usize = 0;
+pub const UNREAD: usize = 0;
 
 const AFTER_HELP: &str = "\
 A script that ends with sys.exit() or sys.exit(0) is done; with anything else it has failed, exit code 1.
@@ -152,7 +152,7 @@ impl Run {
             std::io::stdin()
                 .read_to_end(&mut code)
                 .map_err(CliError::io("standard input cannot be read"))?;
-            return script(code, "standard input").map(Program::Code);
+            return text_of(code, "standard input").map(Program::Code);
         }
         let is_notebook = file.extension().is_some_and(|ending| ending == "ipynb");
         if is_notebook {
@@ -166,7 +166,7 @@ impl Run {
         }
         let bytes = std::fs::read(file)
             .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))?;
-        script(bytes, &file.display().to_string()).map(Program::Code)
+        text_of(bytes, &file.display().to_string()).map(Program::Code)
     }
 
     /// Refused before anything runs: an output that could not be written afterwards.
@@ -203,14 +203,7 @@ impl Run {
     ) -> Result<(Status, Option<u64>), CliError> {
         let mut notebook = match program {
             Program::Code(code) => {
-                let mut script = Script { sink, left: false };
-                let outcome = executor.run(&code, &mut script, input, interrupts).await?;
-                let status = if script.left {
-                    Status::Ok
-                } else {
-                    outcome.status
-                };
-                return Ok((status, outcome.execution_count));
+                return script(&code, executor, sink, input, interrupts).await;
             }
             Program::Notebook(notebook) => notebook,
         };
@@ -270,7 +263,24 @@ impl Run {
     }
 }
 
-/// `sys.exit()` is how a script ends well, although IPython reports it as an error.
+/// Runs a script in a kernel. `sys.exit()` is how it ends well, although IPython reports that as an error.
+pub async fn script(
+    code: &str,
+    executor: &mut Executor,
+    sink: &mut dyn Sink,
+    input: &mut dyn Input,
+    interrupts: &mut Interrupts,
+) -> Result<(Status, Option<u64>), CliError> {
+    let mut script = Script { sink, left: false };
+    let outcome = executor.run(code, &mut script, input, interrupts).await?;
+    let status = match script.left {
+        true => Status::Ok,
+        false => outcome.status,
+    };
+    Ok((status, outcome.execution_count))
+}
+
+/// Takes a `sys.exit()` for what it means.
 struct Script<'a> {
     sink: &'a mut dyn Sink,
     left: bool,
@@ -299,7 +309,7 @@ impl Sink for Script<'_> {
 }
 
 /// The text of a script, without the mark that some editors put before UTF-8.
-fn script(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
+pub fn text_of(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..at]
@@ -317,7 +327,7 @@ fn script(bytes: Vec<u8>, name: &str) -> Result<String, CliError> {
     })
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().filter(|seconds| *seconds > 0.0);
     seconds
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())

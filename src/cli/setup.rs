@@ -20,7 +20,7 @@ use crate::llm::{
 };
 use crate::policy::Policy;
 use crate::protocol::Transport;
-use crate::session::conversation::Setup;
+use crate::session::conversation::{Place, Setup};
 
 /// The most packages that a model is told of by name.
 const MOST_NAMED: usize = 40;
@@ -447,7 +447,7 @@ pub fn conversation(
     })
 }
 
-/// What a round of the agent's may take.
+/// What a round of the agent may take.
 pub fn agent_limits(settings: &Settings) -> Result<crate::agent::Limits, CliError> {
     Ok(crate::agent::Limits {
         retries: settings.code_interpreter.max_retry_count,
@@ -463,6 +463,24 @@ pub fn agent_limits(settings: &Settings) -> Result<crate::agent::Limits, CliErro
             Approve::Always => When::Always,
         },
         extent: crate::agent::Extent::Run,
+    })
+}
+
+/// What a conversation in a joined kernel is set up with, beside the kernel.
+pub fn company(settings: &Settings, kernel: String) -> Result<Place, CliError> {
+    let environment = format!(
+        "The code runs in a kernel that the User started and works in, with whatever permissions and network that \
+         has. Touch nothing outside its working directory unless the User asked for it, leave the User's variables as \
+         they are unless that is the task, install no packages, and never call exit. Today is {}.",
+        jiff::ZonedDateTime::now().date()
+    );
+    Ok(Place {
+        llm: provider(settings)?,
+        agent: agent_limits(settings)?,
+        environment,
+        characters: settings.code_interpreter.output_chars,
+        mode: "joined".to_owned(),
+        kernel,
     })
 }
 

@@ -12,10 +12,67 @@ use crate::executor::artifacts::text_of;
 const HEADING: Style = Style::new()
     .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)))
     .effects(Effects::BOLD);
-const DIM: Style = Style::new().effects(Effects::DIMMED);
-const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
+pub const DIM: Style = Style::new().effects(Effects::DIMMED);
+pub const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Yellow)));
 const ERROR: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
-const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+pub const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
+
+/// Text of foreign origin on its way to a terminal, piece by piece: where in a line it stands.
+pub struct Flow {
+    at_line_start: bool,
+    /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
+    returned: bool,
+    /// What starts a line anew.
+    anew: &'static str,
+}
+
+impl Flow {
+    pub fn new(terminal: bool) -> Flow {
+        Flow {
+            at_line_start: true,
+            returned: false,
+            anew: match terminal {
+                true => "\r\x1b[2K",
+                false => "\n",
+            },
+        }
+    }
+
+    /// What closes a line that was left open.
+    pub fn end_line(&mut self) -> &'static str {
+        self.returned = false;
+        match std::mem::replace(&mut self.at_line_start, true) {
+            true => "",
+            false => "\n",
+        }
+    }
+
+    /// The text behind a mark on every line.
+    pub fn marked(&mut self, mark: &str, style: Style, text: &str) -> String {
+        let mut out = String::new();
+        for line in text.split_inclusive(['\n', '\r']) {
+            if std::mem::take(&mut self.returned) && line != "\n" && !self.at_line_start {
+                out.push_str(self.anew);
+                self.at_line_start = true;
+            }
+            let ends = line.ends_with('\n');
+            let body = line.trim_end_matches(['\n', '\r']);
+            if self.at_line_start && (ends || !body.is_empty()) {
+                out.push_str(mark);
+                self.at_line_start = false;
+            }
+            if !body.is_empty() {
+                out.push_str(&format!("{style}{}{style:#}", safe(body)));
+            }
+            if ends {
+                out.push('\n');
+                self.at_line_start = true;
+            }
+            self.returned = line.ends_with('\r');
+        }
+        out
+    }
+}
 
 /// Shows a conversation.
 pub struct Terminal {
@@ -23,15 +80,11 @@ pub struct Terminal {
     quiet: bool,
     /// A session that is shown again: it all goes to standard output, requests too, for whatever pages or keeps it.
     transcript: bool,
-    /// The part that is streaming, and whether its last character ended a line.
+    /// The part that is streaming.
     open: Option<Part>,
-    at_line_start: bool,
-    /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
-    returned: bool,
+    flow: Flow,
     /// The stream that the last event was of.
     printing: Option<String>,
-    /// What starts a line anew.
-    anew: &'static str,
     /// Parts that were streamed since the finished one last came.
     streamed: Vec<Part>,
     answer: Markdown,
@@ -43,13 +96,8 @@ impl Terminal {
             quiet,
             transcript: false,
             open: None,
-            at_line_start: true,
-            returned: false,
+            flow: Flow::new(std::io::stderr().is_terminal()),
             printing: None,
-            anew: match std::io::stderr().is_terminal() {
-                true => "\r\x1b[2K",
-                false => "\n",
-            },
             streamed: Vec::new(),
             answer: Markdown::new(std::io::stdout().is_terminal()),
         }
@@ -89,42 +137,14 @@ impl Terminal {
 
     /// Closes a line that output or a stream has left open.
     fn end_line(&mut self) {
-        self.returned = false;
-        if !self.at_line_start {
-            self.step("\n");
-            self.at_line_start = true;
-        }
+        let end = self.flow.end_line();
+        self.step(end);
     }
 
     /// Text behind a mark on every line.
     fn block(&mut self, mark: &str, style: Style, text: &str) {
-        let out = self.marked(mark, style, text);
+        let out = self.flow.marked(mark, style, text);
         self.step(&out);
-    }
-
-    fn marked(&mut self, mark: &str, style: Style, text: &str) -> String {
-        let mut out = String::new();
-        for line in text.split_inclusive(['\n', '\r']) {
-            if std::mem::take(&mut self.returned) && line != "\n" && !self.at_line_start {
-                out.push_str(self.anew);
-                self.at_line_start = true;
-            }
-            let ends = line.ends_with('\n');
-            let body = line.trim_end_matches(['\n', '\r']);
-            if self.at_line_start && (ends || !body.is_empty()) {
-                out.push_str(mark);
-                self.at_line_start = false;
-            }
-            if !body.is_empty() {
-                out.push_str(&format!("{style}{}{style:#}", safe(body)));
-            }
-            if ends {
-                out.push('\n');
-                self.at_line_start = true;
-            }
-            self.returned = line.ends_with('\r');
-        }
-        out
     }
 
     fn delta(&mut self, part: Part, text: &str) {
@@ -231,10 +251,7 @@ impl Sink for Terminal {
                 evalue,
                 traceback,
             } => {
-                let text = match traceback.is_empty() {
-                    true => format!("{ename}: {evalue}"),
-                    false => traceback.join("\n"),
-                };
+                let text = error_text(&ename, &evalue, &traceback);
                 self.block("  │ ", Style::new(), &format!("{}\n", text.trim_end()));
             }
             Event::Artifact { path, mime } => {
@@ -274,17 +291,40 @@ pub struct Outputs {
     output: Output,
     /// Whether more is shown than errors and warnings.
     all: bool,
+    /// Of a kernel of somebody else's, at a terminal: what could steer that is left out.
+    flow: Option<Flow>,
 }
 
 impl Outputs {
     pub fn new(output: Output, all: bool) -> Outputs {
-        Outputs { output, all }
+        Outputs {
+            output,
+            all,
+            flow: None,
+        }
     }
 
-    fn print(&mut self, text: &str) {
+    /// Of a kernel that may mean ill.
+    pub fn foreign(output: Output) -> Outputs {
+        let terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+        Outputs {
+            flow: terminal.then(|| Flow::new(true)),
+            ..Outputs::new(output, true)
+        }
+    }
+
+    fn clean(&mut self, text: String) -> String {
+        match &mut self.flow {
+            Some(flow) => flow.marked("", Style::new(), &text),
+            None => text,
+        }
+    }
+
+    fn print(&mut self, text: String) {
         if !self.all {
             return;
         }
+        let text = self.clean(text);
         self.output.write(|| {
             let mut out = std::io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -293,7 +333,7 @@ impl Outputs {
 
     fn show(&mut self, data: &MimeBundle) {
         if let Some(text) = shown(data) {
-            self.print(&(text + "\n"));
+            self.print(text + "\n");
         }
     }
 }
@@ -304,23 +344,25 @@ impl Sink for Outputs {
         if self.output.is_abandoned() {
             return;
         }
-        let mut err = anstream::stderr().lock();
+        let mut err = anstream::stderr();
         // Who closes standard error wants no errors.
         let _ = match event {
             Event::Stream { name, text } if name == "stderr" => {
+                let text = self.clean(text);
                 std::io::stderr().lock().write_all(text.as_bytes())
             }
-            Event::Stream { text, .. } => return self.print(&text),
+            Event::Stream { text, .. } => return self.print(text),
             Event::Display { data, update, .. } if !update => return self.show(&data),
             Event::Result { data, .. } => return self.show(&data),
             Event::Error {
                 ename,
                 evalue,
                 traceback,
-            } => match traceback.is_empty() {
-                true => writeln!(err, "{ename}: {evalue}"),
-                false => writeln!(err, "{}", traceback.join("\n")),
-            },
+            } => {
+                let text = error_text(&ename, &evalue, &traceback);
+                let text = self.clean(text + "\n");
+                err.write_all(text.as_bytes())
+            }
             Event::Artifact { path, mime } => writeln!(err, "→ {path} {DIM}({mime}){DIM:#}"),
             Event::Notice { message, .. } => writeln!(err, "{WARNING}{message}{WARNING:#}"),
             Event::Kernel {
@@ -332,8 +374,16 @@ impl Sink for Outputs {
     }
 }
 
+/// An exception as text: its traceback, or without one what it says.
+pub fn error_text(ename: &str, evalue: &str, traceback: &[String]) -> String {
+    match traceback.is_empty() {
+        true => format!("{ename}: {evalue}"),
+        false => traceback.join("\n"),
+    }
+}
+
 /// The form of a rich output that a terminal can show. The plain text of Markdown only says that it is some.
-fn shown(data: &MimeBundle) -> Option<String> {
+pub fn shown(data: &MimeBundle) -> Option<String> {
     let value = ["text/markdown", "text/plain", "text/latex"]
         .iter()
         .find_map(|mime| data.get(*mime))?;
@@ -378,9 +428,9 @@ mod tests {
     #[test]
     fn a_progress_bar_stays_on_its_line() {
         let shown = |anew, pieces: &[&str]| {
-            let mut terminal = Terminal::new(false);
-            terminal.anew = anew;
-            let marked = |piece: &&str| terminal.marked("| ", Style::new(), piece);
+            let mut flow = Flow::new(true);
+            flow.anew = anew;
+            let marked = |piece: &&str| flow.marked("| ", Style::new(), piece);
             pieces.iter().map(marked).collect::<String>()
         };
         let bar = ["\r 10%", "\r 20%\r", "\n", "done\r\n", "\r\n"];

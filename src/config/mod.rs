@@ -40,6 +40,7 @@ use etcetera::BaseStrategy;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind, PROVIDERS, Provider, lookup};
 pub use layers::load;
+pub(crate) use project::PROJECT_FILES;
 pub use settings::{
     Approve, CodeInterpreter, ExecutionService, Kernel, KernelMode, Llm, ResponseFormat, Session,
     Settings, Transport, Workspace,

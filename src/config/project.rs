@@ -68,6 +68,9 @@ pub(super) fn around(start: &Path, home: Option<&Path>) -> Project {
     project
 }
 
+/// The names of a project file.
+pub(crate) const PROJECT_FILES: [&str; 2] = [NAMES[0].0, NAMES[1].0];
+
 /// Whether a file of this name is a project's.
 pub(super) fn is_project_file(name: &std::ffi::OsStr) -> bool {
     NAMES.iter().any(|(project_file, _)| name == *project_file)

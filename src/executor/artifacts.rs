@@ -9,6 +9,7 @@ use base64::Engine;
 use serde_json::Value;
 
 use crate::event::MimeBundle;
+use crate::held::HeldFolder;
 
 /// Files looked at in a workspace, and how deep: a cell that unpacks an archive should not hold up the next one.
 const MOST_FILES: usize = 5000;
@@ -19,6 +20,48 @@ const DEEPEST: usize = 6;
 pub struct Artifact {
     pub path: PathBuf,
     pub mime: String,
+}
+
+/// Where rich outputs go: settled before any code runs, so that no code can move it.
+pub struct Folder {
+    /// As it was named.
+    shown: PathBuf,
+    held: std::io::Result<HeldFolder>,
+}
+
+impl Folder {
+    /// Makes the folder, if it is not there, and holds it. What is in the way is told each time that an output is saved.
+    pub fn settle(path: &Path) -> Folder {
+        Folder {
+            shown: path.to_owned(),
+            held: std::fs::create_dir_all(path).and_then(|()| HeldFolder::open(path)),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.shown
+    }
+
+    /// Writes `stem.ending`, or `stem-2.ending` and so on where that exists: a file of the user's is never replaced.
+    fn write_new(&self, stem: &str, ending: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+        let held = match &self.held {
+            Ok(held) => held.name(),
+            Err(error) => return Err(std::io::Error::new(error.kind(), error.to_string())),
+        };
+        let mut number = 1;
+        loop {
+            let name = match number {
+                1 => format!("{stem}.{ending}"),
+                n => format!("{stem}-{n}.{ending}"),
+            };
+            // A new file: a link at its name is in the way, and not followed.
+            match std::fs::File::create_new(held.join(&name)) {
+                Ok(mut file) => return file.write_all(bytes).map(|()| self.shown.join(name)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
 }
 
 /// MIME types and their file name endings. For an output that comes in several types, the first here is saved.
@@ -63,7 +106,7 @@ pub fn mime_of(path: &Path) -> &'static str {
 
 /// Saves the best form of a rich output as a new file `stem.png` (or `.svg`, `.html`, …) in `folder`. `None` where the
 /// output is only text, or a table that is shown as text as well.
-pub fn save(folder: &Path, stem: &str, data: &MimeBundle) -> std::io::Result<Option<Artifact>> {
+pub fn save(folder: &Folder, stem: &str, data: &MimeBundle) -> std::io::Result<Option<Artifact>> {
     for (mime, ending) in TYPES
         .iter()
         .filter(|(mime, _)| *mime != "text/plain" && *mime != "text/markdown")
@@ -74,19 +117,22 @@ pub fn save(folder: &Path, stem: &str, data: &MimeBundle) -> std::io::Result<Opt
         if *mime == "text/html" && is_table(data) {
             return Ok(None);
         }
-        return write_new(folder, stem, ending, &bytes_of(mime, value)).map(|path| {
-            Some(Artifact {
-                path,
-                mime: (*mime).to_owned(),
-            })
-        });
+        return folder
+            .write_new(stem, ending, &bytes_of(mime, value))
+            .map(|path| {
+                Some(Artifact {
+                    path,
+                    mime: (*mime).to_owned(),
+                })
+            });
     }
     // A chart as data (vega, plotly) that no general type goes with.
     let chart = data.iter().find(|(mime, _)| mime.ends_with("+json"));
     let Some((mime, value)) = chart else {
         return Ok(None);
     };
-    write_new(folder, stem, "json", value.to_string().as_bytes()).map(|path| {
+    let text = value.to_string();
+    folder.write_new(stem, "json", text.as_bytes()).map(|path| {
         Some(Artifact {
             path,
             mime: mime.clone(),
@@ -119,24 +165,6 @@ fn bytes_of(mime: &str, value: &Value) -> Vec<u8> {
     base64::engine::general_purpose::STANDARD
         .decode(joined)
         .unwrap_or_else(|_| text.into_bytes())
-}
-
-/// Writes `stem.ending`, or `stem-2.ending` and so on where that exists: a file of the user's is never replaced.
-fn write_new(folder: &Path, stem: &str, ending: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
-    std::fs::create_dir_all(folder)?;
-    let mut number = 1;
-    loop {
-        let name = match number {
-            1 => format!("{stem}.{ending}"),
-            n => format!("{stem}-{n}.{ending}"),
-        };
-        let path = folder.join(name);
-        match std::fs::File::create_new(&path) {
-            Ok(mut file) => return file.write_all(bytes).map(|()| path),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => number += 1,
-            Err(error) => return Err(error),
-        }
-    }
 }
 
 /// The files of a workspace at one moment.
@@ -210,11 +238,35 @@ mod tests {
     fn a_picture_is_saved_and_never_over_another_file() {
         let folder = tempfile::tempdir().unwrap();
         let data = bundle(json!({"text/plain": "<Figure>", "image/png": "aGVk\nZGxl\n"}));
-        let first = save(folder.path(), "figure-1", &data).unwrap().unwrap();
-        let second = save(folder.path(), "figure-1", &data).unwrap().unwrap();
+        let first = save(&Folder::settle(folder.path()), "figure-1", &data)
+            .unwrap()
+            .unwrap();
+        let second = save(&Folder::settle(folder.path()), "figure-1", &data)
+            .unwrap()
+            .unwrap();
         assert_eq!(std::fs::read(&first.path).unwrap(), b"heddle");
         assert!(first.path.ends_with("figure-1.png"));
         assert!(second.path.ends_with("figure-1-2.png"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_folder_that_is_swapped_for_a_link_gets_the_picture_all_the_same() {
+        let root = tempfile::tempdir().unwrap();
+        let (out, elsewhere) = (root.path().join("out"), root.path().join("elsewhere"));
+        let folder = Folder::settle(&out);
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::rename(&out, root.path().join("moved")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &out).unwrap();
+        let data = bundle(json!({"image/png": "aGVkZGxl"}));
+        save(&folder, "figure", &data).unwrap();
+        assert!(root.path().join("moved/figure.png").is_file());
+        assert!(!elsewhere.join("figure.png").exists());
+        // Nor is a link at the very name followed.
+        let target = root.path().join("target");
+        std::os::unix::fs::symlink(&target, root.path().join("moved/next.png")).unwrap();
+        save(&folder, "next", &data).unwrap();
+        assert!(!target.exists() && root.path().join("moved/next-2.png").is_file());
     }
 
     #[test]
@@ -222,8 +274,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = bundle(json!({"text/plain": "42"}));
         let table = bundle(json!({"text/html": ["<table border=\"1\" ", "class=\"dataframe\">"]}));
-        assert_eq!(save(folder.path(), "x", &text).unwrap(), None);
-        assert_eq!(save(folder.path(), "x", &table).unwrap(), None);
+        assert_eq!(
+            save(&Folder::settle(folder.path()), "x", &text).unwrap(),
+            None
+        );
+        assert_eq!(
+            save(&Folder::settle(folder.path()), "x", &table).unwrap(),
+            None
+        );
     }
 
     #[test]

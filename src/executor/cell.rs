@@ -84,16 +84,20 @@ pub(super) async fn run(
             biased;
             () = interrupts.pressed() => {
                 interruptions += 1;
-                cell.interrupt(interruptions, &mut alarm);
-                continue;
+                match cell.interrupt(interruptions, &mut alarm) {
+                    true => continue,
+                    false => break,
+                }
             }
             () = at(alarm) => {
                 if interruptions == 0 {
                     cell.time_out();
                 }
                 interruptions += 1;
-                cell.interrupt(interruptions, &mut alarm);
-                continue;
+                match cell.interrupt(interruptions, &mut alarm) {
+                    true => continue,
+                    false => break,
+                }
             }
             next = exchange.next() => next,
             Some(late) = client.unclaimed() => {
@@ -156,12 +160,19 @@ async fn answer(
 }
 
 impl Cell<'_> {
-    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel.
-    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) {
+    /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel, or if that is not
+    /// ours, our attention: false.
+    fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) -> bool {
         if nth <= PATIENCE {
             self.executor.kernel.interrupt();
             *alarm = Some(Instant::now() + GRACE);
-            return;
+            return true;
+        }
+        if !self.executor.kernel.is_ours() {
+            let message = "the cell does not stop when it is interrupted; it is left to itself, and so is its kernel, \
+                           which is not ours to end";
+            self.raised("Unstoppable".into(), message.into(), Vec::new());
+            return false;
         }
         if nth == PATIENCE + 1 {
             self.warn(
@@ -170,6 +181,7 @@ impl Cell<'_> {
         }
         self.executor.kernel.kill();
         *alarm = None;
+        true
     }
 
     fn time_out(&mut self) {
@@ -270,7 +282,7 @@ impl Cell<'_> {
     }
 
     fn save(&mut self, data: &MimeBundle) {
-        let Some(folder) = &self.executor.places.artifacts else {
+        let Some(folder) = &self.executor.artifacts else {
             return;
         };
         let count = self.outcome.execution_count.unwrap_or(self.executor.cells);
@@ -287,7 +299,7 @@ impl Cell<'_> {
                 level: Level::Warning,
                 message: format!(
                     "an output could not be saved in {}: {error}",
-                    folder.display()
+                    folder.path().display()
                 ),
             }),
         }
@@ -312,6 +324,7 @@ impl Cell<'_> {
             return;
         };
         self.outcome.execution_count = reply.execution_count.or(self.outcome.execution_count);
+        self.outcome.payload = reply.payload;
         match reply.status {
             ReplyStatus::Ok => {}
             ReplyStatus::Error => {
@@ -346,10 +359,9 @@ impl Cell<'_> {
         self.sink.emit(Event::Notice { level, message });
     }
 
-    /// Output of a thread that an earlier cell started. Other clients' doings are theirs.
+    /// Output of a thread that an earlier cell started.
     fn late(&mut self, late: Popped<Message>) {
         if let Popped::Item(message) = late
-            && self.executor.kernel.client().caused(&message)
             && let Content::Stream(stream) = message.content
         {
             self.print(stream.name, stream.text);
@@ -358,7 +370,7 @@ impl Cell<'_> {
 
     async fn finish(self) -> Outcome {
         let mut outcome = self.outcome;
-        let folder = &self.executor.kernel.options().cwd;
+        let folder = self.executor.kernel.cwd();
         outcome.stdout = self.stdout.finish(folder);
         outcome.stderr = self.stderr.finish(folder);
         outcome.values = self.values.finish(folder);

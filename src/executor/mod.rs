@@ -46,6 +46,8 @@ pub struct Limits {
 pub struct Executor {
     kernel: Kernel,
     places: Places,
+    /// Where rich outputs go, held since before the first cell.
+    artifacts: Option<artifacts::Folder>,
     limits: Limits,
     /// The files of the workspace after the last cell.
     files: Snapshot,
@@ -75,10 +77,28 @@ impl Executor {
         places: Places,
         limits: Limits,
     ) -> Result<Executor, KernelError> {
+        // Before any code could put something else in its place.
+        let artifacts = places.artifacts.as_deref().map(artifacts::Folder::settle);
         let kernel = Kernel::start(options).await?;
+        Ok(Executor::around(kernel, artifacts, places, limits))
+    }
+
+    /// Runs cells in a kernel that is there already. A joined one is left as it is: nothing is mended in it.
+    pub fn over(kernel: Kernel, places: Places, limits: Limits) -> Executor {
+        let artifacts = places.artifacts.as_deref().map(artifacts::Folder::settle);
+        Executor::around(kernel, artifacts, places, limits)
+    }
+
+    fn around(
+        kernel: Kernel,
+        artifacts: Option<artifacts::Folder>,
+        places: Places,
+        limits: Limits,
+    ) -> Executor {
         let mut executor = Executor {
             files: Snapshot::default(),
             kernel,
+            artifacts,
             places,
             limits,
             cells: 0,
@@ -88,7 +108,7 @@ impl Executor {
         };
         executor.prepare();
         executor.files = executor.look();
-        Ok(executor)
+        executor
     }
 
     /// Lets the kernel, and those that replace it, import packages of the project. An isolated kernel must have been
@@ -135,7 +155,7 @@ impl Executor {
             outcome.lost = Some(reason);
         }
         if self.places.watch {
-            let now = Snapshot::take(&self.kernel.options().cwd);
+            let now = Snapshot::take(self.kernel.cwd());
             let saved = outcome.artifacts.clone();
             let written = now.since(&self.files).into_iter();
             for artifact in written.filter(|artifact| !saved.contains(artifact)) {
@@ -161,14 +181,21 @@ impl Executor {
 
     /// The user's variables; none where the kernel is dead or not a Python.
     pub async fn variables(&self) -> Vec<Variable> {
+        self.visit();
         runtime::variables(self.kernel.client())
             .await
             .unwrap_or_default()
     }
 
-    /// The files of the workspace, relative to it, with their sizes in bytes.
-    pub fn files(&self) -> Vec<(String, u64)> {
-        let cwd = &self.kernel.options().cwd;
+    /// The files of the workspace, relative to it, with their sizes in bytes. Where a joined kernel works, only it knows.
+    pub async fn files(&self) -> Vec<(String, u64)> {
+        if !self.kernel.is_ours() {
+            self.visit();
+            return runtime::files(self.kernel.client())
+                .await
+                .unwrap_or_default();
+        }
+        let cwd = self.kernel.cwd();
         let relative = |path: &std::path::Path| {
             let path = path.strip_prefix(cwd).unwrap_or(path);
             path.to_string_lossy().into_owned()
@@ -178,6 +205,12 @@ impl Executor {
             .into_iter()
             .map(|(path, size)| (relative(path), size))
             .collect()
+    }
+
+    /// From now on, things go elsewhere, and cells may take something else.
+    pub fn settle(&mut self, places: Places, limits: Limits) {
+        (self.places, self.limits) = (places, limits);
+        self.files = self.look();
     }
 
     pub fn kernel(&self) -> &Kernel {
@@ -197,7 +230,7 @@ impl Executor {
         self.kernel.shutdown().await;
     }
 
-    /// Replaces a kernel that has died. One that died while no cell ran is told of by the event, and by the next
+    /// Replaces a kernel that has died, or says for a joined one that it is gone. One that died while no cell ran is told of by the event, and by the next
     /// outcome.
     pub async fn revive(&mut self) -> Result<Option<Event>, KernelError> {
         let Some(reason) = self.kernel.died() else {
@@ -213,8 +246,19 @@ impl Executor {
         Ok(Some(event))
     }
 
+    /// Lets a joined kernel answer the calls that follow: nothing was sent before.
+    fn visit(&self) {
+        if !self.kernel.is_ours() && self.is_python() {
+            runtime::visit(self.kernel.client());
+        }
+    }
+
+    fn is_python(&self) -> bool {
+        self.kernel.language().eq_ignore_ascii_case("python")
+    }
+
     fn prepare(&self) {
-        if self.kernel.language().eq_ignore_ascii_case("python") {
+        if self.kernel.is_ours() && self.is_python() {
             runtime::install(self.kernel.client());
             self.show_packages();
         }
@@ -222,7 +266,7 @@ impl Executor {
 
     fn look(&self) -> Snapshot {
         match self.places.watch {
-            true => Snapshot::take(&self.kernel.options().cwd),
+            true => Snapshot::take(self.kernel.cwd()),
             false => Snapshot::default(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Outcome {
     pub lost: Option<String>,
     pub timed_out: bool,
     pub artifacts: Vec<Artifact>,
+    /// What the kernel asks of whoever shows it (messaging: Payloads).
+    pub payload: Vec<serde_json::Value>,
 }
 
 impl Outcome {
@@ -56,6 +58,7 @@ impl Outcome {
             lost: None,
             timed_out: false,
             artifacts: Vec::new(),
+            payload: Vec::new(),
         }
     }
 

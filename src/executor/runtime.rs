@@ -24,6 +24,10 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/answer.py"),
     ),
     (
+        "heddle_runtime.files",
+        include_str!("../../kernelspec/heddle_runtime/files.py"),
+    ),
+    (
         "heddle_runtime.imports",
         include_str!("../../kernelspec/heddle_runtime/imports.py"),
     ),
@@ -57,7 +61,7 @@ const MODULES: &[(&str, &str)] = &[
     ),
 ];
 
-/// The expression that installs the package; `__SOURCES__` stands for the modules.
+/// The expression that installs the package; `__SOURCES__` stands for the modules, `__ENTRY__` for what is called.
 const BOOTSTRAP: &str = include_str!("../../kernelspec/bootstrap.py");
 
 /// How calls find the package whatever names the user has bound.
@@ -97,13 +101,25 @@ pub struct Table {
     pub head: String,
 }
 
-/// Sends the package. The kernel works requests off in order, so nobody needs to wait for the answer.
+/// Sends the package and prepares the kernel for cells. The kernel works requests off in order, so nobody needs to wait
+/// for the answer.
 pub fn install(client: &Client) {
+    send(client, "start");
+}
+
+/// Sends the package and changes nothing else: the kernel is somebody else's. Calls can follow.
+pub fn visit(client: &Client) {
+    send(client, "visit");
+}
+
+fn send(client: &Client, entry: &str) {
     let modules: Map<String, Value> = MODULES
         .iter()
         .map(|(name, source)| ((*name).to_owned(), json!(source)))
         .collect();
-    let expression = BOOTSTRAP.replace("__SOURCES__", &Value::Object(modules).to_string());
+    let expression = BOOTSTRAP
+        .replace("__ENTRY__", entry)
+        .replace("__SOURCES__", &Value::Object(modules).to_string());
     drop(client.request(Channel::Shell, request(&expression)));
 }
 
@@ -122,6 +138,16 @@ pub async fn variables(client: &Client) -> Result<Vec<Variable>, KernelError> {
     }
     let answer: Option<Variables> = call(client, "variables()").await?;
     Ok(answer.map(|answer| answer.variables).unwrap_or_default())
+}
+
+/// The files of the kernel's working directory with their sizes in bytes, as the kernel sees it.
+pub async fn files(client: &Client) -> Result<Vec<(String, u64)>, KernelError> {
+    #[derive(Deserialize)]
+    struct Folder {
+        files: Vec<(String, u64)>,
+    }
+    let answer: Option<Folder> = call(client, "working_directory()").await?;
+    Ok(answer.map(|answer| answer.files).unwrap_or_default())
 }
 
 /// The last cell's value as a table, where it is one.

@@ -1,6 +1,7 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
 mod folder;
+pub(crate) mod kept;
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]
@@ -29,8 +30,17 @@ pub use landlock::private_folders;
 pub(crate) use mounts::bind_mapped;
 pub use remedy::namespaces_remedy;
 #[cfg(target_os = "linux")]
-pub use sandbox::Sandbox;
+pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
+
+/// The user inside, where Heddle itself runs as root: no account of the host should have this number.
+pub(crate) const STRANGER: u32 = 65_533;
+
+/// The filter of system calls of the upper level, as the machine's kernel takes it.
+#[cfg(target_os = "linux")]
+pub(crate) fn filter_program() -> Vec<u8> {
+    seccomp::Filter::new(level::Level::Namespaces, 0).to_bytes()
+}
 
 /// The home folder inside a sandbox.
 pub const HOME: &str = "/home/heddle";

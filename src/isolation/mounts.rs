@@ -12,8 +12,8 @@ use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chown, pivot_root};
 
-use super::HOME;
-use super::sandbox::{Identity, STRANGER, Sandbox};
+use super::sandbox::{Identity, RUN_FOLDER, Sandbox};
+use super::{HOME, STRANGER};
 
 /// Where the host's root is while the private one is built.
 const HOST: &str = "/host";
@@ -83,9 +83,12 @@ pub(super) fn private_root(
     for (path, writable) in paths {
         match writable {
             true => root.hand_over(path),
-            false => root.bind(path, true),
+            false => root.show(path),
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
+    }
+    for path in &sandbox.keep {
+        keep(path).map_err(|error| format!("{} cannot be kept: {error}", path.display()))?;
     }
     root.give(run_folder)
         .map_err(|error| format!("{} cannot be given: {error}", run_folder.display()))?;
@@ -235,24 +238,47 @@ impl Root<'_> {
         if self.identity == Identity::Same {
             return self.bind(path, false);
         }
-        let path = &follow(path)?;
-        let source = host(path);
-        place_for(&source, path)?;
-        let meta = fs::metadata(&source)?;
-        bind_mapped(&source, path, (meta.uid(), meta.gid()), self.owner)?;
-        restrict(path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
+        let path = self.map(path, 0)?;
+        restrict(&path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
     }
 
-    /// Binds a folder that Heddle itself made for this kernel, and gives it away with what is in it.
+    /// Binds what the kernel's user may read, as its owner may, and not change.
+    fn show(&self, path: &Path) -> io::Result<()> {
+        if self.identity == Identity::Same {
+            return self.bind(path, true);
+        }
+        // Not every file system can map owners; then what is open to everybody is readable.
+        let Ok(path) = self.map(path, libc::AT_RECURSIVE) else {
+            return self.bind(path, true);
+        };
+        restrict(
+            &path,
+            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        )
+    }
+
+    fn map(&self, path: &Path, recursive: i32) -> io::Result<PathBuf> {
+        let path = follow(path)?;
+        let source = host(&path);
+        place_for(&source, &path)?;
+        let meta = fs::metadata(&source)?;
+        let owner = (meta.uid(), meta.gid());
+        map_tree(&source, &path, owner, self.owner, recursive)?;
+        Ok(path)
+    }
+
+    /// Binds the folder that Heddle itself made for this kernel to [`RUN_FOLDER`], and gives it away with what is in it.
     fn give(&self, path: &Path) -> io::Result<()> {
+        let (source, inside) = (host(path), Path::new(RUN_FOLDER));
         if self.identity == Identity::Stranger {
-            let source = host(path);
             for entry in fs::read_dir(&source)? {
                 chown(&entry?.path(), Some(self.owner.0), Some(self.owner.1))?;
             }
             chown(&source, Some(self.owner.0), Some(self.owner.1))?;
         }
-        self.bind(path, false)
+        fs::create_dir_all(inside)?;
+        bind(&source, inside)?;
+        restrict(inside, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
     }
 
     /// Lets go of the host and makes the root itself unchangeable.
@@ -265,6 +291,21 @@ impl Root<'_> {
             libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
         )
     }
+}
+
+/// Makes what is in a folder that can be written to unchangeable. Not what somebody put a link to there meanwhile.
+fn keep(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
+        .open(path)?;
+    if file.metadata()?.is_symlink() {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    bind(&held, &held)?;
+    restrict(path, libc::MOUNT_ATTR_RDONLY)
 }
 
 /// The host's path while its root is below [`HOST`].
@@ -380,10 +421,21 @@ pub(crate) fn bind_mapped(
     from: (u32, u32),
     to: (Uid, Gid),
 ) -> io::Result<()> {
+    map_tree(source, path, from, to, 0)
+}
+
+/// The same; with `AT_RECURSIVE` also what is mounted below.
+fn map_tree(
+    source: &Path,
+    path: &Path,
+    from: (u32, u32),
+    to: (Uid, Gid),
+    recursive: i32,
+) -> io::Result<()> {
     let source = CString::new(source.as_os_str().as_bytes())?;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let empty = CString::default();
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive as libc::c_uint;
     // SAFETY: the path outlives the call.
     let tree =
         unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
@@ -397,7 +449,7 @@ pub(crate) fn bind_mapped(
     mount_setattr(
         tree.as_raw_fd(),
         &empty,
-        libc::AT_EMPTY_PATH,
+        libc::AT_EMPTY_PATH | recursive,
         set,
         map.as_raw_fd() as u64,
     )?;

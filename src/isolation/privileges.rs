@@ -1,16 +1,24 @@
 //! Giving privileges up, between fork and exec: nothing here allocates.
 
+use std::ffi::CStr;
 use std::io;
 
 use nix::libc;
 
-use super::sandbox::{Identity, STRANGER};
+use super::STRANGER;
+use super::sandbox::Identity;
 
 /// Leaves this process without capabilities, without a way to get any back, and as the sandbox's user.
 pub(super) fn give_up(identity: Identity) -> io::Result<()> {
     // SAFETY: plain system calls on values; the capability structures outlive their call.
     unsafe {
         check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+        if identity == Identity::Stranger {
+            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) as i32)?;
+            check(libc::syscall(libc::SYS_setresgid, STRANGER, STRANGER, STRANGER) as i32)?;
+            check(libc::syscall(libc::SYS_setresuid, STRANGER, STRANGER, STRANGER) as i32)?;
+            count_alone()?;
+        }
         // Capabilities that this machine does not know answer EINVAL, which ends the row.
         let mut capability = 0;
         while libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) == 0 {
@@ -23,11 +31,6 @@ pub(super) fn give_up(identity: Identity) -> io::Result<()> {
             0,
             0,
         );
-        if identity == Identity::Stranger {
-            check(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<u32>()) as i32)?;
-            check(libc::syscall(libc::SYS_setresgid, STRANGER, STRANGER, STRANGER) as i32)?;
-            check(libc::syscall(libc::SYS_setresuid, STRANGER, STRANGER, STRANGER) as i32)?;
-        }
         // Version 3: two words of effective, permitted and inheritable bits each.
         let header = [0x2008_0522_u32, 0];
         let none = [0_u32; 6];
@@ -35,8 +38,25 @@ pub(super) fn give_up(identity: Identity) -> io::Result<()> {
     }
 }
 
-/// Sets the limits that the kernel of the machine keeps by itself, and offers this process first where the machine
-/// runs out of memory.
+/// A user namespace of the stranger's own, so that the limit of processes, which is set afterwards, counts this kernel's
+/// and not those of every kernel that runs as the stranger. Where it is refused they share the limit.
+fn count_alone() -> io::Result<()> {
+    // SAFETY: plain system calls on values. The change of user has closed this process's files in /proc to itself.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0))?;
+        if libc::unshare(libc::CLONE_NEWUSER) != 0 {
+            return Ok(());
+        }
+    }
+    write(c"/proc/self/setgroups", b"deny")?;
+    write(c"/proc/self/uid_map", STRANGER_ALONE)?;
+    write(c"/proc/self/gid_map", STRANGER_ALONE)
+}
+
+/// The map of a user namespace with the stranger alone.
+const STRANGER_ALONE: &[u8] = b"65533 65533 1";
+
+/// Sets the limits that the kernel of the machine keeps by itself.
 pub(super) fn limit(processes: u64) -> io::Result<()> {
     for (resource, value) in [(libc::RLIMIT_NPROC, processes), (libc::RLIMIT_CORE, 0)] {
         let limit = libc::rlimit {
@@ -46,13 +66,23 @@ pub(super) fn limit(processes: u64) -> io::Result<()> {
         // SAFETY: the limit outlives the call.
         check(unsafe { libc::setrlimit(resource, &limit) })?;
     }
-    // SAFETY: the name is a C string, the text outlives its call, and the descriptor is ours.
+    Ok(())
+}
+
+/// Offers this process first where the machine runs out of memory.
+pub(super) fn offer() -> io::Result<()> {
+    write(c"/proc/self/oom_score_adj", b"1000")
+}
+
+fn write(path: &CStr, text: &[u8]) -> io::Result<()> {
+    // SAFETY: path and text outlive their calls, and the descriptor is ours.
     unsafe {
-        let file = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY);
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY);
         check(file)?;
-        let written = libc::write(file, c"1000".as_ptr().cast(), 4);
+        let written = libc::write(file, text.as_ptr().cast(), text.len());
+        let outcome = check(written as i32);
         libc::close(file);
-        check(written as i32)
+        outcome
     }
 }
 
@@ -60,5 +90,16 @@ fn check(result: i32) -> io::Result<()> {
     match result {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_is_of_the_stranger() {
+        let text = format!("{STRANGER} {STRANGER} 1");
+        assert_eq!(STRANGER_ALONE, text.as_bytes());
     }
 }

@@ -8,17 +8,20 @@
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::sched::{CloneFlags, unshare};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::CloneFlags;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Gid, Uid, fork};
+use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::level::Level;
-use super::{landlock, loopback, mounts};
+use super::{folder, kept, landlock, loopback, mounts};
 
-/// The user inside, where Heddle itself runs as root: no account of the host should have this number.
-pub const STRANGER: u32 = 65_533;
+/// Where the run folder is inside, at the upper level: outside of the private file systems, all of which Landlock lets
+/// the kernel write to.
+pub const RUN_FOLDER: &str = "/run/heddle";
 
 /// What a sandboxed kernel sees and may use. Passed to the supervisor as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +31,8 @@ pub struct Sandbox {
     pub read: Vec<PathBuf>,
     /// Folders of the host that can be written to: the workspace.
     pub write: Vec<PathBuf>,
+    /// Files and folders in those that cannot be changed, and are no links.
+    pub keep: Vec<PathBuf>,
     /// Whether the host's network is there.
     pub network: bool,
     /// Bytes that all processes and the private file systems may take together.
@@ -58,14 +63,15 @@ impl Identity {
 /// Makes the sandbox around the calling process, which the kernel will be started from.
 ///
 /// At the upper level it returns in process 1 of the new namespaces; the calling process itself stays outside, waits,
-/// and ends as process 1 ended. Must be called while there is one thread.
+/// removes the run folder, and ends as process 1 ended. Must be called while there is one thread. Gives the run folder
+/// by its name inside.
 ///
 /// # Errors
 /// Which step the machine refuses.
-pub(super) fn enter(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
+pub(super) fn enter(sandbox: &Sandbox, run_folder: &Path) -> Result<PathBuf, String> {
     match sandbox.level {
-        Level::Namespaces => enter_namespaces(sandbox, run_folder),
-        Level::Landlock(_) => prepare_lower(sandbox, run_folder),
+        Level::Namespaces => enter_namespaces(sandbox, run_folder).map(|()| RUN_FOLDER.into()),
+        Level::Landlock(_) => prepare_lower(sandbox, run_folder).map(|()| run_folder.into()),
     }
 }
 
@@ -107,20 +113,19 @@ fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> 
     if identity == Identity::Same {
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
-    unshare(namespaces).map_err(|error| format!("namespaces are refused: {error}"))?;
+    let refused = |error| format!("namespaces are refused: {error}");
+    if let Some(child) = fork_into(namespaces).map_err(refused)? {
+        let code = match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => code,
+            _ => 1,
+        };
+        kept::set_aside(&sandbox.write, &sandbox.keep);
+        // Inside it is a mount, which cannot be removed. What cannot be removed here is found by the doctor.
+        let _ = folder::remove(run_folder);
+        std::process::exit(code);
+    }
     if identity == Identity::Same {
         map_user(uid, gid).map_err(|error| format!("the user cannot be mapped: {error}"))?;
-    }
-    // SAFETY: there is one thread, so the child may go on as any process does.
-    match unsafe { fork() }.map_err(|error| format!("no process can be started: {error}"))? {
-        ForkResult::Parent { child } => {
-            let code = match waitpid(child, None) {
-                Ok(WaitStatus::Exited(_, code)) => code,
-                _ => 1,
-            };
-            std::process::exit(code);
-        }
-        ForkResult::Child => {}
     }
     // Should the process outside be killed, its other end of the lifeline is not: it is ours.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)
@@ -132,6 +137,18 @@ fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> 
     mounts::private_root(sandbox, run_folder, identity)?;
     std::env::set_current_dir(&cwd)
         .map_err(|error| format!("{} is not there inside: {error}", cwd.display()))
+}
+
+/// Forks, the child into new namespaces. `None` in the child.
+fn fork_into(namespaces: CloneFlags) -> nix::Result<Option<Pid>> {
+    let flags = namespaces.bits() | libc::SIGCHLD;
+    // SAFETY: without a stack of its own the child goes on as after a fork, which it may, since there is one thread.
+    // The other arguments, whose order differs between architectures, are none.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    match Errno::result(pid)? {
+        0 => Ok(None),
+        pid => Ok(Some(Pid::from_raw(pid as i32))),
+    }
 }
 
 /// Maps the user to itself, so that files keep their owner on both sides, and nobody else.

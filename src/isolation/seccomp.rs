@@ -164,6 +164,17 @@ impl Filter {
         }
     }
 
+    /// The program as it is in memory.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let bytes = |one: &libc::sock_filter| {
+            let mut bytes = one.code.to_ne_bytes().to_vec();
+            bytes.extend([one.jt, one.jf]);
+            bytes.extend(one.k.to_ne_bytes());
+            bytes
+        };
+        self.0.iter().flat_map(bytes).collect()
+    }
+
     /// Installs the filter in this process, for good. Allocates nothing.
     pub(super) fn install(&self) -> std::io::Result<()> {
         let program = libc::sock_fprog {

@@ -7,6 +7,7 @@
 //! Standard input: one byte a command, see [`Signal`](super::Signal); its end means that Heddle is gone.
 //! Standard output: one line a report, see [`Report`]. Standard error: what kernel and supervisor print.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use super::processes::descendants;
 /// The hidden subcommand that makes the binary a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
 
-/// How long descendants may take to end once they were killed; only a process stuck in the kernel takes longer.
+/// How long descendants may take to end once the last of them was found; only a process stuck in the kernel takes longer.
 const LAST_GASP: Duration = Duration::from_secs(5);
 
 /// How often it is looked at what a sandbox takes.
@@ -92,8 +93,8 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let folder = PathBuf::from(folder);
     let mut command = Command::new(program);
     command.args(args);
-    let confinement = match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
-        Ok(confinement) => confinement,
+    let (confinement, folder) = match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
+        Ok(begun) => begun,
         Err(reason) => {
             report(&Report::Failed(reason));
             remove(&folder);
@@ -133,6 +134,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         return 1;
     };
     let account = confinement.account(folder);
+    let (written, kept) = confinement.written();
     let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
@@ -171,6 +173,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         }
     }
     end_descendants(kernel, &mut child).await;
+    super::kept::set_aside(&written, &kept);
     remove(folder);
     0
 }
@@ -198,28 +201,29 @@ struct Confinement {
 }
 
 impl Confinement {
-    /// Moves this process into the sandbox, if one is asked for.
+    /// Moves this process into the sandbox, if one is asked for, where the folder may have another name.
     #[cfg(target_os = "linux")]
-    fn begin(sandbox: &str, folder: &Path) -> Result<Confinement, String> {
+    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, PathBuf), String> {
         if sandbox.is_empty() {
-            return Ok(Confinement::default());
+            return Ok((Confinement::default(), folder.into()));
         }
         let sandbox: super::Sandbox =
             serde_json::from_str(sandbox).map_err(|error| format!("no sandbox: {error}"))?;
-        super::sandbox::enter(&sandbox, folder)
+        let folder = super::sandbox::enter(&sandbox, folder)
             .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
         let filter = super::seccomp::Filter::new(sandbox.level, std::process::id());
-        let rules = super::landlock::Rules::new(&sandbox, folder)
+        let rules = super::landlock::Rules::new(&sandbox, &folder)
             .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
-        Ok(Confinement {
+        let confinement = Confinement {
             sandbox: Some((sandbox, rules, filter)),
-        })
+        };
+        Ok((confinement, folder))
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn begin(sandbox: &str, _: &Path) -> Result<Confinement, String> {
+    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, PathBuf), String> {
         match sandbox.is_empty() {
-            true => Ok(Confinement::default()),
+            true => Ok((Confinement::default(), folder.into())),
             false => Err("there is a sandbox on Linux only".into()),
         }
     }
@@ -233,6 +237,18 @@ impl Confinement {
             .map(|(sandbox, ..)| Account::new(sandbox, folder));
         #[cfg(not(target_os = "linux"))]
         None
+    }
+
+    /// Folders that can be written to, and what in them decides over later kernels. At the upper level they are looked
+    /// at from outside, where everything is as it was.
+    fn written(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+        #[cfg(target_os = "linux")]
+        if let Some((sandbox, ..)) = &self.sandbox
+            && sandbox.level < super::level::Level::Namespaces
+        {
+            return (sandbox.write.clone(), sandbox.keep.clone());
+        }
+        Default::default()
     }
 
     /// Processes and threads that the machine's own limit is to allow: outside a user namespace it counts all of the
@@ -254,8 +270,9 @@ impl Confinement {
         let Some((_, rules, filter)) = &self.sandbox else {
             return Ok(());
         };
-        super::privileges::limit(processes)?;
+        super::privileges::offer()?;
         super::privileges::give_up(super::sandbox::Identity::here())?;
+        super::privileges::limit(processes)?;
         rules.enforce()?;
         filter.install()
     }
@@ -357,10 +374,22 @@ fn to_group(kernel: Pid, signal: Signal) {
 
 /// Kills the kernel's group and every descendant until none is left, reporting the kernel's end if that is new.
 async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
-    let deadline = Instant::now() + LAST_GASP;
+    let mut known = HashSet::new();
+    let mut deadline = Instant::now() + LAST_GASP;
     while Instant::now() < deadline {
+        // Killed one by one, processes that multiply would make room for their children, and be followed by them for
+        // ever. Stopped, they take the room that there is.
+        let all = loop {
+            let found = descendants();
+            let new = found.iter().filter(|pid| known.insert(**pid)).count();
+            if new == 0 {
+                break found;
+            }
+            found.iter().for_each(|pid| make_childless(*pid));
+            deadline = Instant::now() + LAST_GASP;
+        };
         to_group(kernel, Signal::SIGKILL);
-        for pid in descendants() {
+        for pid in all {
             let _ = kill(pid, Signal::SIGKILL);
         }
         if reap(kernel).nobody_left {
@@ -369,6 +398,23 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.
         let _ = tokio::time::timeout(Duration::from_millis(20), child.recv()).await;
     }
+}
+
+/// Stops a process, and lets it make no other one should somebody let it go on.
+fn make_childless(pid: Pid) {
+    #[cfg(target_os = "linux")]
+    {
+        let none = nix::libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
+        };
+        // SAFETY: the limit outlives the call. An error means that the process has ended.
+        unsafe {
+            let resource = nix::libc::RLIMIT_NPROC;
+            nix::libc::prlimit(pid.as_raw(), resource, &none, std::ptr::null_mut());
+        }
+    }
+    let _ = kill(pid, Signal::SIGSTOP);
 }
 
 fn report(report: &Report) {

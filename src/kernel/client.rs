@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -61,7 +61,12 @@ struct Shared {
     signer: Signer,
     verifier: Mutex<Verifier>,
     pending: Mutex<HashMap<String, Arc<ByteQueue<Incoming>>>>,
+    /// What our requests caused after they ended.
     unclaimed: ByteQueue<Message>,
+    /// What the kernel publishes for other clients.
+    others: ByteQueue<Message>,
+    /// Whether the kernel follows up on a shutdown, that it published, with another life.
+    farewell: OnceLock<bool>,
     outgoing: Outgoing,
     /// Set once a kernel's death, or a closed connection, is known.
     dead: watch::Sender<Option<String>>,
@@ -133,6 +138,8 @@ impl Client {
                 signer,
                 pending: Mutex::default(),
                 unclaimed: ByteQueue::new(UNCLAIMED),
+                others: ByteQueue::new(UNCLAIMED),
+                farewell: OnceLock::new(),
                 outgoing: Outgoing {
                     shell: shell_out,
                     control: control_out,
@@ -345,7 +352,7 @@ impl Client {
         self.shared.send(Channel::Stdin, &reply);
     }
 
-    /// The next message that belongs to no running request: late output of threads, other clients' doings.
+    /// The next message that a request of ours caused after it had ended: late output of threads.
     pub async fn unclaimed(&self) -> Option<Popped<Message>> {
         self.shared.unclaimed.pop().await
     }
@@ -378,15 +385,19 @@ impl Client {
         }
     }
 
+    /// The next message that the kernel published for another client, or for nobody.
+    pub async fn others(&self) -> Option<Popped<Message>> {
+        self.shared.others.pop().await
+    }
+
+    /// Whether the kernel has published that it shuts down, and then whether it is to be started again.
+    pub fn farewell(&self) -> Option<bool> {
+        self.shared.farewell.get().copied()
+    }
+
     /// Ends every waiting request, now and from now on, with this reason.
     pub fn die(&self, reason: &str) {
         self.shared.die(reason);
-    }
-
-    /// Whether a message was caused by a request of this client.
-    pub fn caused(&self, message: &Message) -> bool {
-        let parent = message.parent_header.as_ref();
-        parent.is_some_and(|parent| parent.session == self.shared.session)
     }
 
     /// Messages that were dropped because their signature did not verify.
@@ -498,8 +509,14 @@ impl Shared {
                 newly
             });
         }
-        if let Content::KernelInfoReply(info) = &message.content {
-            self.info.send_replace(Some(info.clone()));
+        match &message.content {
+            Content::KernelInfoReply(info) => {
+                self.info.send_replace(Some(info.clone()));
+            }
+            Content::ShutdownReply(reply) if channel == Channel::Iopub => {
+                self.farewell.get_or_init(|| reply.restart);
+            }
+            _ => {}
         }
         let parent = message.parent_header.as_ref().map(|parent| &parent.msg_id);
         let queue = parent.and_then(|id| lock(&self.pending).get(id).cloned());
@@ -512,7 +529,10 @@ impl Shared {
         );
         let Some(queue) = queue else {
             if channel == Channel::Iopub {
-                self.unclaimed.push(message, size, false);
+                let parent = message.parent_header.as_ref();
+                let ours = parent.is_some_and(|parent| parent.session == self.session);
+                let queue = if ours { &self.unclaimed } else { &self.others };
+                queue.push(message, size, false);
             }
             return;
         };
@@ -529,7 +549,7 @@ impl Shared {
         let mut dead = self.dead.subscribe();
         let known = dead.wait_for(Option::is_some);
         if tokio::time::timeout(OBITUARY, known).await.is_err() {
-            self.die(&error.to_string());
+            self.die(&format!("went away: {error}"));
         }
     }
 

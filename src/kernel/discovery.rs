@@ -55,18 +55,25 @@ fn search_path(prefixes: &[PathBuf]) -> Vec<Place> {
     places
 }
 
-/// Where Jupyter keeps what is a user's own.
+/// Where Jupyter keeps the user's data, as jupyter_core's `jupyter_data_dir` finds it.
 pub fn user_data_folder() -> Option<PathBuf> {
-    if let Some(folder) = std::env::var_os("JUPYTER_DATA_DIR") {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    if let Some(folder) = set("JUPYTER_DATA_DIR") {
         return Some(folder.into());
     }
-    let home = PathBuf::from(std::env::var_os("HOME")?);
-    Some(if cfg!(target_os = "macos") {
-        home.join("Library/Jupyter")
-    } else {
-        std::env::var_os("XDG_DATA_HOME")
-            .map_or_else(|| home.join(".local/share"), PathBuf::from)
-            .join("jupyter")
+    let home = PathBuf::from(set("HOME")?);
+    if !cfg!(target_os = "macos") {
+        let data = set("XDG_DATA_HOME").map_or_else(|| home.join(".local/share"), PathBuf::from);
+        return Some(data.join("jupyter"));
+    }
+    // Anything but a no asks for the folders that the platform recommends.
+    let platform = set("JUPYTER_PLATFORM_DIRS").is_some_and(|value| {
+        let value = value.to_string_lossy().to_lowercase();
+        !["no", "n", "false", "off", "0", "0.0"].contains(&value.as_str())
+    });
+    Some(match platform {
+        true => home.join("Library/Application Support/jupyter"),
+        false => home.join("Library/Jupyter"),
     })
 }
 

@@ -11,6 +11,8 @@ use super::KernelError;
 use crate::isolation::remove_folder;
 use crate::protocol::{ConnectionInfo, Transport};
 
+/// The connection file, for clients on this side.
+pub(super) const CONNECTION_FILE: &str = "connection.json";
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
 pub(super) const INSIDE: &str = "inside.json";
 
@@ -83,7 +85,7 @@ impl RunFolder {
     }
 
     pub(super) fn connection_file(&self) -> PathBuf {
-        self.path.join("connection.json")
+        self.path.join(CONNECTION_FILE)
     }
 }
 

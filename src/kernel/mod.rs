@@ -2,10 +2,12 @@
 
 mod bare;
 mod client;
+pub mod connections;
 pub mod container;
 pub mod discovery;
 mod environment;
 mod folder;
+mod joined;
 mod launcher;
 pub mod mode;
 pub mod packages;
@@ -17,6 +19,7 @@ mod tap;
 pub use bare::Bare;
 pub use client::{Client, Exchange, Incoming};
 pub use folder::roots as folder_roots;
+pub use joined::Join;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]
 pub use sandboxed::Sandboxed;
@@ -34,6 +37,7 @@ use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError
 use crate::transport::TransportError;
 use discovery::Installed;
 use folder::RunFolder;
+use joined::Joined;
 use python::Python;
 
 /// How long a kernel that was asked to end may take before it is told to (SIGTERM), and then before it is made to.
@@ -85,6 +89,30 @@ pub enum KernelError {
         /// Messages that came and whose signature was not made with our key.
         unverified: u64,
     },
+    /// No connection file, or more than one, is meant by this.
+    #[error(
+        "no running kernel is meant by {text:?}: {reason}. Connection files of yours: {}. Name one by its id, or by its path",
+        list(.known)
+    )]
+    NoSuchConnection {
+        text: String,
+        reason: &'static str,
+        known: Vec<String>,
+    },
+    /// None of the user's connection files leads to a running kernel.
+    #[error(
+        "no kernel of yours answers; looked for connection files in {}. Start one, for instance with: jupyter lab, or \
+         name its connection file: heddle attach FILE", list(.places)
+    )]
+    NoneRuns { places: Vec<String> },
+    /// A running kernel that cannot be joined.
+    #[error("cannot join the kernel of {}: {reason}", file.display())]
+    NotJoined { file: PathBuf, reason: String },
+    /// A joined kernel is not ours to start anew.
+    #[error(
+        "the kernel was started by somebody else, so it is not restarted here. Restart it where it was started"
+    )]
+    NotOurs,
     /// The kernel ended while somebody waited for it.
     #[error("the kernel died: it {0}")]
     Died(String),
@@ -258,8 +286,20 @@ pub struct Options {
     pub tap: Option<Arc<dyn Tap>>,
 }
 
-/// A running kernel that we own. Dropping it ends it.
+/// A running kernel: one that we own, which ends when it is dropped, or one that we have joined, which goes on.
 pub struct Kernel {
+    /// Where its code works.
+    cwd: PathBuf,
+    origin: Origin,
+}
+
+enum Origin {
+    Started(Box<Started>),
+    Joined(Joined),
+}
+
+/// What it takes to start it, and to start it again.
+struct Started {
     options: Options,
     spec: KernelSpec,
     resource_dir: PathBuf,
@@ -289,46 +329,80 @@ impl Kernel {
         let folder = RunFolder::create(options.transport, options.choice.name(), inside)?;
         let running = run(&options, &spec, &resource_dir, &folder).await?;
         Ok(Kernel {
-            options,
-            spec,
-            resource_dir,
-            folder,
-            running,
+            cwd: options.cwd.clone(),
+            origin: Origin::Started(Box::new(Started {
+                options,
+                spec,
+                resource_dir,
+                folder,
+                running,
+            })),
+        })
+    }
+
+    /// Joins a kernel that runs already and waits until it answers. It is interrupted by messages, is not ended by us,
+    /// and counts as dead when its connections close or it misses three heartbeats.
+    ///
+    /// # Errors
+    /// [`KernelError::NotJoined`] where nobody listens, nothing answers, or the key is wrong.
+    pub async fn join(join: Join) -> Result<Kernel, KernelError> {
+        Ok(Kernel {
+            cwd: join.cwd.clone(),
+            origin: Origin::Joined(Joined::connect(join).await?),
         })
     }
 
     pub fn client(&self) -> &Client {
-        &self.running.client
+        match &self.origin {
+            Origin::Started(started) => &started.running.client,
+            Origin::Joined(joined) => &joined.client,
+        }
     }
 
-    pub fn options(&self) -> &Options {
-        &self.options
+    /// The folder that the kernel's code works in.
+    pub fn cwd(&self) -> &std::path::Path {
+        &self.cwd
     }
 
-    /// The language of the kernelspec, such as `python`.
+    /// Whether we started it, and may therefore end it.
+    pub fn is_ours(&self) -> bool {
+        matches!(self.origin, Origin::Started(_))
+    }
+
+    /// The kernel's language, such as `python`.
     pub fn language(&self) -> &str {
-        &self.spec.language
+        match &self.origin {
+            Origin::Started(started) => &started.spec.language,
+            Origin::Joined(joined) => &joined.language,
+        }
     }
 
     /// The connection file that other clients of this machine and user can connect with.
     pub fn connection_file(&self) -> PathBuf {
-        self.folder.connection_file()
+        match &self.origin {
+            Origin::Started(started) => started.folder.connection_file(),
+            Origin::Joined(joined) => joined.connection_file.clone(),
+        }
     }
 
     /// Interrupts the running code, its child processes included.
     pub fn interrupt(&self) {
-        match self.spec.interrupt_mode {
-            InterruptMode::Signal => self.running.process.signal(Signal::Interrupt),
-            InterruptMode::Message => drop(self.client().request(
+        match &self.origin {
+            Origin::Started(started) if started.spec.interrupt_mode == InterruptMode::Signal => {
+                started.running.process.signal(Signal::Interrupt);
+            }
+            _ => drop(self.client().request(
                 Channel::Control,
                 Content::InterruptRequest(InterruptRequest::default()),
             )),
         }
     }
 
-    /// Kills the kernel at once.
+    /// Kills the kernel at once, if it is ours.
     pub fn kill(&self) {
-        self.running.process.signal(Signal::Kill);
+        if let Origin::Started(started) = &self.origin {
+            started.running.process.signal(Signal::Kill);
+        }
     }
 
     /// Whether, and how, the kernel has died.
@@ -337,8 +411,29 @@ impl Kernel {
     }
 
     /// Ends the process, if it still runs, and starts another on the same connection file. Variables are lost.
+    ///
+    /// # Errors
+    /// For a joined kernel [`KernelError::Died`], or [`KernelError::NotOurs`] while it lives.
     pub async fn restart(&mut self) -> Result<(), KernelError> {
-        self.end(true).await;
+        let died = self.died();
+        match &mut self.origin {
+            Origin::Started(started) => started.restart().await,
+            Origin::Joined(_) => Err(died.map_or(KernelError::NotOurs, KernelError::Died)),
+        }
+    }
+
+    /// Asks the kernel to end, tells it, makes it, and waits until all of it is gone. A joined kernel is only left.
+    pub async fn shutdown(self) {
+        match self.origin {
+            Origin::Started(started) => started.running.end(false).await,
+            Origin::Joined(_) => {}
+        }
+    }
+}
+
+impl Started {
+    async fn restart(&mut self) -> Result<(), KernelError> {
+        self.running.end(true).await;
         self.folder.write().map_err(|source| KernelError::Folder {
             path: self.folder.path().to_path_buf(),
             source,
@@ -346,18 +441,15 @@ impl Kernel {
         self.running = run(&self.options, &self.spec, &self.resource_dir, &self.folder).await?;
         Ok(())
     }
+}
 
-    /// Asks the kernel to end, tells it, makes it, and waits until all of it is gone.
-    pub async fn shutdown(mut self) {
-        self.end(false).await;
-    }
-
-    async fn end(&mut self, restart: bool) {
-        let process = self.running.process.clone();
+impl Running {
+    async fn end(&self, restart: bool) {
+        let process = &self.process;
         let exited = async |patience| tokio::time::timeout(patience, process.exit()).await.is_ok();
-        if self.died().is_none() {
+        if self.client.died().is_none() {
             let request = Content::ShutdownRequest(ShutdownRequest { restart });
-            let asked = self.client().request(Channel::Control, request);
+            let asked = self.client.request(Channel::Control, request);
             if !exited(POLITE).await {
                 process.signal(Signal::Terminate);
                 if !exited(FIRM).await {
@@ -366,7 +458,7 @@ impl Kernel {
             }
             drop(asked);
         }
-        self.client().die("was shut down");
+        self.client.die("was shut down");
         process.signal(Signal::Kill);
         process.ended().await;
     }

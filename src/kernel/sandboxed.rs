@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
 use crate::isolation::level::{self, Found, Level};
-use crate::isolation::{Command, HOME, Sandbox, Supervised, namespaces_remedy, private_folders};
+use crate::isolation::{
+    Command, HOME, RUN_FOLDER, Sandbox, Supervised, kept, namespaces_remedy, private_folders,
+};
 
 /// Variables that describe the user outside.
 const INSIDE: &[(&str, &str)] = &[
@@ -83,12 +85,14 @@ impl Sandboxed {
         read.sort();
         read.dedup_by(|inner, outer| inner.starts_with(outer));
         read.retain(|path| path.exists() && !is_system(path));
+        let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
+            .chain(granted(true))
+            .collect();
         Sandbox {
             level: self.found.level,
             read,
-            write: std::iter::once(launch.cwd.clone())
-                .chain(granted(true))
-                .collect(),
+            keep: write.iter().flat_map(|folder| kept::find(folder)).collect(),
+            write,
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
@@ -114,6 +118,13 @@ fn is_system(path: &Path) -> bool {
 impl Launcher for Sandboxed {
     fn mode(&self) -> &'static str {
         "sandbox"
+    }
+
+    fn inside(&self, folder: &Path) -> PathBuf {
+        match self.found.level {
+            Level::Namespaces => RUN_FOLDER.into(),
+            Level::Landlock(_) => folder.to_path_buf(),
+        }
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {

@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{Notebook, NotebookError};
+use crate::held::HeldFolder;
 
 /// A place for a notebook.
 pub struct Target {
@@ -20,8 +21,7 @@ pub struct Target {
 enum Place {
     /// A name in a folder that is held open, and the mode of the file that has it now.
     Name {
-        folder: File,
-        path: PathBuf,
+        folder: HeldFolder,
         name: OsString,
         mode: Option<Permissions>,
     },
@@ -52,12 +52,9 @@ impl Target {
     pub fn save(&self, notebook: &Notebook) -> Result<(), NotebookError> {
         let saved = match &self.place {
             Place::Stream(file) => write(notebook, file),
-            Place::Name {
-                folder,
-                path,
-                name,
-                mode,
-            } => replace(notebook, &held(folder, path), name, mode.as_ref()),
+            Place::Name { folder, name, mode } => {
+                replace(notebook, &folder.name(), name, mode.as_ref())
+            }
         };
         saved.map_err(|source| NotebookError::Write {
             path: self.shown.clone(),
@@ -78,24 +75,10 @@ fn settle(path: &Path) -> io::Result<Place> {
         _ => Path::new("."),
     };
     Ok(Place::Name {
-        folder: File::open(folder)?,
-        path: folder.canonicalize()?,
+        folder: HeldFolder::open(folder)?,
         name: name.to_owned(),
         mode,
     })
-}
-
-/// The folder itself, wherever its name leads by now.
-#[cfg(target_os = "linux")]
-fn held(folder: &File, _: &Path) -> PathBuf {
-    use std::os::fd::AsRawFd;
-    format!("/proc/self/fd/{}", folder.as_raw_fd()).into()
-}
-
-/// Elsewhere a folder has no name but its path.
-#[cfg(not(target_os = "linux"))]
-fn held(_: &File, path: &Path) -> PathBuf {
-    path.to_owned()
 }
 
 fn replace(

@@ -151,6 +151,12 @@ impl Conversation {
 
     /// Takes a kernel for the requests to come.
     pub fn lend(&mut self, executor: Executor) {
+        if !executor.kernel().is_ours() && !self.bench.news.is_empty() {
+            self.bench.news = vec![kernel_event(
+                KernelState::Kept,
+                "a running kernel is joined",
+            )];
+        }
         self.bench.seat = Seat::Ready(Box::new(executor));
     }
 
@@ -304,7 +310,19 @@ impl Conversation {
             self.agent
                 .inform("The session was resumed in a new kernel: earlier variables are lost, files are kept.");
         }
-        let notes = notes(&self.session.workspace().cwd(), &files);
+        let mut notes = notes(&self.session.workspace().cwd(), &files);
+        if let Seat::Ready(executor) = &self.bench.seat
+            && !executor.kernel().is_ours()
+        {
+            // The Planner may have never been told of what others have put there.
+            let state = tokio::select! {
+                state = crate::agent::state_of(executor) => state,
+                () = interrupts.pressed() => return Ok(Status::Interrupted),
+            };
+            notes.push_str(&format!(
+                "\n\nNow in the kernel, which the User works in too:\n{state}"
+            ));
+        }
         let mut both = Both::new(&mut self.session, sink);
         both.emit(Event::User {
             message: message.to_owned(),

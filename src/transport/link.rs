@@ -1,6 +1,7 @@
 //! A link: one connection, one gate, one ZeroMQ socket.
 
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{self, UnixListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,25 +24,21 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Splices `stream` to `socket` and completes the handshake. Gives the gate and the peer's identity, a random one where
 /// it has none.
 ///
-/// The crate takes connections by name only, so the two meet on a Unix socket in a private folder (mode 0700) that
-/// exists for this moment and is removed before the link is used.
+/// The crate takes connections by name only, so the two meet on a Unix socket in a private folder (mode 0700). It is there
+/// for the moment of the connection alone: whoever is killed leaves nothing in the way.
 pub(super) async fn open<S: Socket>(
     socket: &mut S,
     stream: Box<dyn Stream>,
     limits: Limits,
 ) -> Result<(Arc<Gate>, Bytes), TransportError> {
     let failed = |error: &dyn std::fmt::Display| TransportError::Handshake(error.to_string());
-    let folder = meeting_place().map_err(|error| failed(&error))?;
-    let path = folder.path().join("s");
-    let listener = std::os::unix::net::UnixListener::bind(&path).map_err(|error| failed(&error))?;
+    let (listener, inner) = meet().map_err(|error| failed(&error))?;
     let mut events = socket.monitor();
     let endpoint = socket
         .bind_listener(listener)
         .await
         .map_err(|error| failed(&error))?;
-    let inner = UnixStream::connect(&path)
-        .await
-        .map_err(|error| failed(&error))?;
+    let inner = UnixStream::from_std(inner).map_err(|error| failed(&error))?;
     let gate = Gate::open(stream, inner, limits);
 
     let handshake = async {
@@ -65,9 +62,19 @@ pub(super) async fn open<S: Socket>(
         },
         () = tokio::time::sleep(limits.handshake) => Err(failed(&"it took too long")),
     };
-    // The name has done its work; only a failure to remove it could be reported, and the folder goes anyway.
+    // Its name is gone already, which is all that could be reported.
     let _ = socket.unbind(endpoint).await;
     outcome.map(|identity| (Arc::new(gate), identity))
+}
+
+/// A listener with one connection to it that waits to be accepted, and the other end of that.
+fn meet() -> std::io::Result<(UnixListener, net::UnixStream)> {
+    let folder = meeting_place()?;
+    let path = folder.path().join("s");
+    let listener = UnixListener::bind(&path)?;
+    let inner = net::UnixStream::connect(&path)?;
+    inner.set_nonblocking(true)?;
+    Ok((listener, inner))
 }
 
 /// A folder that only we can enter, short enough for a socket in it.

@@ -10,41 +10,16 @@ use heddle::kernel::container::image;
 use crate::host::{Host, eventually, with_host, with_host_alone};
 
 #[test]
-fn a_death_is_named_and_survived() {
+fn a_restart_replaces_the_container_and_the_end_removes_it() {
     with_host(async |host| {
         let place = host.place(&image::own_name()).await;
         let mut kernel = place.start().await;
-        for (code, reason) in [
-            ("import os; os.kill(os.getpid(), 11)", "SIGSEGV"),
-            ("import os; os._exit(7)", "exited with code 7"),
-        ] {
-            let died = kernel.run(code).await.died.unwrap();
-            assert!(died.contains(reason), "{died}");
-            assert_eq!(kernel.printed("print('anew')").await, "anew");
-        }
+        let first = host.containers_of(place.workspace.path());
+        kernel.executor.restart().await.unwrap();
+        let second = host.containers_of(place.workspace.path());
+        assert!(first.len() == 1 && second.len() == 1 && first != second);
         kernel.end().await;
-    });
-}
-
-#[test]
-fn out_of_memory_is_named_as_such() {
-    with_host(async |host| {
-        let mut place = host.place(&image::own_name()).await;
-        place.grants.memory = 256 << 20;
-        let mut kernel = place.start().await;
-        for code in [
-            "x = bytearray(400 << 20)",
-            "f = open('/tmp/x', 'wb')\nfor _ in range(400): f.write(bytes(1 << 20))",
-        ] {
-            // What fills a file system first is told that instead, which is as good.
-            let outcome = kernel.run(code).await;
-            match outcome.died {
-                Some(died) => assert!(died.contains("ran out of memory"), "{died}"),
-                None => assert!(outcome.raised.unwrap().evalue.contains("No space left")),
-            }
-            assert_eq!(kernel.printed("print('anew')").await, "anew");
-        }
-        kernel.end().await;
+        assert!(host.containers_of(place.workspace.path()).is_empty());
     });
 }
 

@@ -7,11 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use heddle::event::Event;
-use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
+use heddle::kernel::Launcher;
 use heddle::kernel::container::{Container, Engine, Reach, Surroundings, engine, image};
-use heddle::kernel::{Grants, KernelError, Launcher, Options};
-use heddle::protocol::Transport;
+
+use crate::place::{Mode, Place};
 
 /// The image that the engine's script makes.
 pub const BASE: &str = "heddle-test-base";
@@ -162,17 +161,22 @@ impl Host {
         let engine = self.engine().await;
         let image = image::find(&engine, image).await.unwrap().unwrap();
         let launcher = Container::with(engine, image, None, heddle()).reached_by(reach);
-        Place {
-            launcher: Arc::new(launcher),
-            workspace: tempfile::tempdir().unwrap(),
-            grants: Grants {
-                mounts: Vec::new(),
-                network: false,
-                memory: 1 << 30,
-                processes: 128,
-                cpus: 0.0,
-            },
+        let choice = launcher.choice().unwrap();
+        let workspace = tempfile::tempdir().unwrap();
+        let mut place = Place::new(
+            Mode::Container(reach),
+            Arc::new(launcher),
+            choice,
+            heddle(),
+            workspace,
+        );
+        place.surroundings.push(("DOCKER_HOST", self.address()));
+        if reach == Reach::Streams {
+            place
+                .surroundings
+                .push(("HEDDLE_CONTAINER_SOCKETS", "apart".into()));
         }
+        place
     }
 
     /// Which containers are there, running or not, of those that work in a folder.
@@ -250,99 +254,14 @@ pub fn with_host_alone(test: impl AsyncFnOnce(Host)) {
     }
 }
 
-/// A workspace, and how kernels are started in it.
-pub struct Place {
-    pub launcher: Arc<dyn Launcher>,
-    pub workspace: tempfile::TempDir,
-    pub grants: Grants,
-}
-
-impl Place {
-    pub async fn start(&self) -> Running {
-        self.try_start().await.unwrap()
-    }
-
-    pub async fn try_start(&self) -> Result<Running, KernelError> {
-        let options = Options {
-            tap: None,
-            launcher: self.launcher.clone(),
-            choice: self.launcher.choice().unwrap(),
-            transport: Transport::Ipc,
-            cwd: self.workspace.path().to_path_buf(),
-            env: vec![("GIVEN".into(), "by name".into())],
-            start_timeout: Duration::from_secs(120),
-            grants: self.grants.clone(),
-        };
-        let limits = Limits {
-            timeout: Some(Duration::from_secs(120)),
-            characters: 1 << 20,
-        };
-        let places = Places {
-            artifacts: Some(self.workspace.path().join("artifacts")),
-            texts: None,
-            watch: true,
-        };
-        let executor = Executor::start(options, places, limits).await?;
-        Ok(Running {
-            executor,
-            events: Vec::new(),
-        })
-    }
-}
-
-/// A kernel with what it has shown.
-pub struct Running {
-    pub executor: Executor,
-    pub events: Vec<Event>,
-}
-
-impl Running {
-    /// Runs a cell to its end, whatever that is.
-    pub async fn run(&mut self, code: &str) -> Outcome {
-        self.run_with(code, &mut NoInput, &mut interrupts().1).await
-    }
-
-    pub async fn run_with(
-        &mut self,
-        code: &str,
-        input: &mut dyn Input,
-        interrupts: &mut Interrupts,
-    ) -> Outcome {
-        let events = &mut self.events;
-        let mut sink = |event| events.push(event);
-        self.executor
-            .run(code, &mut sink, input, interrupts)
-            .await
-            .unwrap()
-    }
-
-    /// What a cell printed, which must not fail.
-    pub async fn printed(&mut self, code: &str) -> String {
-        let outcome = self.run(code).await;
-        let (raised, died) = (outcome.raised, outcome.died);
-        assert!(
-            raised.is_none() && died.is_none(),
-            "{code}\n{raised:?} {died:?}"
-        );
-        outcome.stdout.trim().to_owned()
-    }
-
-    /// Runs a cell, and does something once it has printed.
-    pub async fn meanwhile(&mut self, code: &str, mut act: impl FnMut(&str) + Send) -> Outcome {
-        let mut sink = |event| {
-            if let Event::Stream { text, .. } = event {
-                act(&text);
-            }
-        };
-        self.executor
-            .run(code, &mut sink, &mut NoInput, &mut interrupts().1)
-            .await
-            .unwrap()
-    }
-
-    pub async fn end(self) {
-        self.executor.shutdown().await;
-    }
+/// Runs a test in a container, where its kernels do what they do elsewhere; also where no socket crosses its border.
+pub fn everywhere<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
+    with_host(async |host| {
+        for reach in [Reach::Sockets, Reach::Streams] {
+            eprintln!("-- {reach:?}");
+            body(host.place_reached_by(reach, &image::own_name()).await).await;
+        }
+    });
 }
 
 /// Waits until something holds.

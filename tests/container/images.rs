@@ -57,6 +57,23 @@ fn the_final_image_has_nothing_of_the_installation() {
 }
 
 #[test]
+fn plots_have_a_font_for_chinese_and_nothing_to_complain_of() {
+    with_host(async |host| {
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        let code =
+            "import matplotlib.pyplot as plt; plt.title('收入'); plt.plot([1, 2]); plt.show()";
+        let outcome = kernel.run(code).await;
+        // Neither fonts that are missing nor caches that cannot be written are complained of.
+        assert!(
+            outcome.raised.is_none() && outcome.stderr.is_empty(),
+            "{outcome:?}"
+        );
+        kernel.end().await;
+    });
+}
+
+#[test]
 fn images_are_listed_and_those_of_others_are_not_removed() {
     with_host(async |host| {
         let output = host.heddle(&["image", "list", "--json"]).output().unwrap();

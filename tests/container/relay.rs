@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use heddle::kernel::container::{Reach, image};
 
 use crate::ends::Session;
-use crate::host::{Host, Place, eventually, with_host};
+use crate::host::{Host, eventually, with_host};
+use crate::place::Place;
 
 async fn place(host: &Host, reach: Reach) -> Place {
     host.place_reached_by(reach, &image::own_name()).await

@@ -175,8 +175,8 @@ async fn a_second_client_connects_while_the_first_ones_cell_runs() {
     assert_eq!(of_second.value.unwrap(), "7");
     let of_first = collect(&mut running).await;
     assert!(of_first.idle && of_first.value.is_none());
-    // What the first one did is seen by the second, as nobody's.
-    assert!(matches!(second.unclaimed().await, Some(Popped::Item(_))));
+    // What the first one did is seen by the second, as another's.
+    assert!(matches!(second.others().await, Some(Popped::Item(_))));
     kernel.shutdown().await;
 }
 

@@ -21,11 +21,11 @@ def sources():
     return found
 
 
-def bootstrap(modules=None):
+def bootstrap(modules=None, entry="start"):
     """The expression that installs the runtime."""
     template = (KERNELSPEC / "bootstrap.py").read_text(encoding="utf-8")
     text = json.dumps(modules or sources(), ensure_ascii=False)
-    return template.replace("__SOURCES__", text)
+    return template.replace("__SOURCES__", text).replace("__ENTRY__", entry)
 
 
 class Cell:

@@ -99,6 +99,15 @@ impl Terminal {
         }
     }
 
+    /// Waits until this was shown at all, escape sequences included.
+    pub async fn raw_until(&self, bytes: &str) {
+        eventually(PATIENCE, bytes, || {
+            let shown = self.shown.lock().unwrap();
+            String::from_utf8_lossy(&shown).contains(bytes)
+        })
+        .await;
+    }
+
     /// Everything that was shown, without colours.
     pub fn all(&self) -> String {
         let shown = self.shown.lock().unwrap();

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lent::{self, Lent};
 use super::{Surroundings, engine};
+use crate::isolation::kept;
 
 /// The hidden subcommand that makes the binary a keeper.
 pub const SUBCOMMAND: &str = "keep-container";
@@ -38,6 +39,9 @@ pub(super) struct Duties {
     pub(super) stranger: Option<u32>,
     /// Whether that user gets the folder.
     pub(super) shares_folder: bool,
+    /// Folders of the host that code inside can write to, and what in them decides over later kernels.
+    pub(super) written: Vec<PathBuf>,
+    pub(super) kept: Vec<PathBuf>,
     /// Folders of the host that are to belong to that user where it sees them.
     pub(super) lent: Vec<PathBuf>,
 }
@@ -62,6 +66,7 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         ignore_terminal();
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         duties.remove_container();
+        kept::set_aside(&duties.written, &duties.kept);
     }
     drop(prepared);
     lent::clear_up();

@@ -17,7 +17,7 @@ use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
 use super::{Engine, Kind, Reach};
-use crate::isolation::HOME;
+use crate::isolation::{HOME, STRANGER, kept};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
@@ -26,9 +26,8 @@ use crate::kernel::{Choice, KernelError};
 const FOLDER: &str = "/run/heddle";
 
 const START: &str = include_str!("start.sh");
-
-/// The user inside where Heddle itself is root: no account of the host should have this number.
-const STRANGER: u32 = 65_533;
+/// What the Python inside runs first.
+const FILTERED: &str = include_str!("start.py");
 
 /// Runs kernels in containers of one engine, from one image.
 #[derive(Clone)]
@@ -91,7 +90,12 @@ impl Container {
             KernelError::Launch(format!("its connection file cannot be used: {error}"))
         })?;
         let mut folders = self.folders(&launch, stranger.is_some(), &name);
+        let is_writable = |folder: &&Folder| folder.writable;
+        let written = folders.iter().filter(is_writable);
+        let kept = folders.iter().filter(|folder| !folder.writable);
         let duties = Duties {
+            written: written.map(|folder| folder.inside.clone()).collect(),
+            kept: kept.map(|folder| folder.inside.clone()).collect(),
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
@@ -159,6 +163,11 @@ impl Container {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
+        // What decides over later kernels can be read there, and no more.
+        let writable = folders.iter().filter(|(_, writable)| *writable);
+        let kept: Vec<PathBuf> = writable.flat_map(|(path, _)| kept::find(path)).collect();
+        folders.retain(|(path, writable)| *writable || !kept.contains(path));
+        folders.extend(kept.into_iter().map(|path| (path, false)));
         folders
             .into_iter()
             .enumerate()
@@ -202,12 +211,19 @@ impl Container {
         command.push(if writable { "writable" } else { "" }.into());
         command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
         command.push(FOLDER.into());
+        command.extend([FILTERED.into(), filter()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
         if self.relayed {
             let sockets = format!("rw,nosuid,nodev,noexec,size=64k,{owner}");
             temporary.insert(FOLDER.into(), sockets);
         }
+        // A folder of the host's that is mounted there, such as a workspace that is /tmp itself, takes its place.
+        temporary.retain(|path, _| {
+            !folders
+                .iter()
+                .any(|folder| folder.inside == Path::new(path))
+        });
         let limit = |number: u64| i64::try_from(number).ok();
         ContainerCreateBody {
             image: Some(self.image.id.clone()),
@@ -296,6 +312,16 @@ impl Container {
             ),
         })
     }
+}
+
+/// The filter of system calls that a sandbox has too, in hexadecimal digits. Elsewhere the engine runs in a virtual
+/// machine of its own, and its filter must do.
+fn filter() -> String {
+    #[cfg(target_os = "linux")]
+    let program = crate::isolation::filter_program();
+    #[cfg(not(target_os = "linux"))]
+    let program: Vec<u8> = Vec::new();
+    program.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Launcher for Container {

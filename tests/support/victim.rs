@@ -23,10 +23,10 @@ const SERVICES: &[&str] = &[
     "abstract socket",
 ];
 
-pub struct Host {
+pub struct Victim {
     folder: tempfile::TempDir,
     /// The user's program: its command line and environment hold the canary.
-    victim: Child,
+    program: Child,
     /// Services that somebody reached.
     reached: Arc<Mutex<BTreeSet<&'static str>>>,
     tcp: u16,
@@ -35,9 +35,12 @@ pub struct Host {
     secret: Box<[u8; 32]>,
 }
 
-impl Host {
-    pub fn new() -> Host {
-        let folder = crate::place::scratch();
+impl Victim {
+    pub fn new() -> Victim {
+        let folder = tempfile::Builder::new()
+            .prefix("heddle-test-")
+            .tempdir_in("/var/tmp")
+            .unwrap();
         let home = folder.path();
         let write = |name: &str, mode: u32| {
             let path = home.join(name);
@@ -48,16 +51,16 @@ impl Host {
         write(".ssh/id_ed25519", 0o600);
         write(".config/heddle/heddle.toml", 0o600);
         write("document.txt", 0o644);
-        let victim = Command::new("sleep")
+        let program = Command::new("sleep")
             .args(["1000", "0.000061"])
             .env("CANARY", CANARY)
             .spawn()
             .unwrap();
         let mut secret = Box::new([0; 32]);
         secret[..CANARY.len()].copy_from_slice(CANARY.as_bytes());
-        let mut host = Host {
+        let mut host = Victim {
             folder,
-            victim,
+            program,
             reached: Arc::default(),
             tcp: 0,
             udp: 0,
@@ -128,7 +131,7 @@ impl Host {
         json!({
             "canary": CANARY,
             "home": self.folder.path(),
-            "victim": self.victim.id(),
+            "victim": self.program.id(),
             "heddle": std::process::id(),
             "address": self.secret.as_ptr() as usize,
             "tcp": self.tcp,
@@ -138,9 +141,9 @@ impl Host {
     }
 }
 
-impl Drop for Host {
+impl Drop for Victim {
     fn drop(&mut self) {
-        let _ = self.victim.kill();
-        let _ = self.victim.wait();
+        let _ = self.program.kill();
+        let _ = self.program.wait();
     }
 }

@@ -5,6 +5,8 @@ HOST = json.loads(__HOST__)
 CANARY, HOME = HOST["canary"], HOST["home"]
 KEY, DOCUMENT = HOME + "/.ssh/id_ed25519", HOME + "/document.txt"
 LIBC = ctypes.CDLL(None, use_errno=True)
+# Keeps the interpreter's lock while it calls: a child that comes of the call has no thread that could give it back.
+LOCKED = ctypes.PyDLL(None, use_errno=True)
 X86 = platform.machine() == "x86_64"
 PROBES = {}
 
@@ -226,7 +228,7 @@ if X86:
     probe("messages of system v")(lambda: make_and_remove(68, 71, 0o1600))
 
     def clone():
-        pid = LIBC.syscall(ctypes.c_long(56), ctypes.c_long(0x10000000 | signal.SIGCHLD), 0, 0, 0, 0)
+        pid = LOCKED.syscall(ctypes.c_long(56), ctypes.c_long(0x10000000 | signal.SIGCHLD), 0, 0, 0, 0)
         if pid == 0:
             os._exit(0)
         if pid < 0:
@@ -236,7 +238,7 @@ if X86:
 
     def clone3():
         arguments = ctypes.create_string_buffer(struct.pack("8Q", 0x10000000, 0, 0, 0, signal.SIGCHLD, 0, 0, 0))
-        pid = LIBC.syscall(ctypes.c_long(435), arguments, ctypes.c_long(64))
+        pid = LOCKED.syscall(ctypes.c_long(435), arguments, ctypes.c_long(64))
         if pid == 0:
             os._exit(0)
         if pid < 0:

@@ -1,4 +1,4 @@
-//! Where a test runs: as root and as an ordinary user, in local mode and at each level of the sandbox.
+//! Who a test runs as, and where: root and an ordinary user, in local mode and at each level of the sandbox.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -8,28 +8,22 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use heddle::event::Event;
-use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
 use heddle::isolation::level::Level;
 use heddle::kernel::python::Python;
-use heddle::kernel::{Choice, Grants, KernelError, Launcher, Local, Options, Sandboxed};
-use heddle::protocol::Transport;
+use heddle::kernel::{Choice, Launcher, Local, Sandboxed};
+
+use crate::place::{Mode, Place};
 
 /// The ordinary user's number; it needs no entry in the password file.
 const USER: u32 = 41_917;
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "HEDDLE_TEST_INSIDE";
+/// What is passed on to it.
+const GIVEN: &[&str] = &["HEDDLE_TEST_DEATHS", "HEDDLE_TEST_SEED"];
 /// No test takes nearly as long; a hanging one ends.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Folders that every user can reach.
 const SHARED: &str = "/var/tmp";
-
-/// The mode and level of a kernel under test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    Local,
-    Sandbox(Level),
-}
 
 /// The levels that the user of this process can have. Landlock's as on the newest Linux, and as on older ones.
 pub fn levels() -> &'static [Level] {
@@ -60,7 +54,7 @@ fn in_modes<B: Fn(Place) -> T, T: Future<Output = ()>>(local: bool, body: B) {
     let sandboxes = levels().iter().copied().map(Mode::Sandbox);
     for mode in local.then_some(Mode::Local).into_iter().chain(sandboxes) {
         eprintln!("-- {mode:?}");
-        runtime.block_on(body(Place::new(mode)));
+        runtime.block_on(body(place(mode)));
     }
 }
 
@@ -86,6 +80,7 @@ fn as_each_user(test: &str) {
             .env("HEDDLE_TEST_BINARY", heddle())
             .env("HEDDLE_TEST_PYTHON", python())
             .env(INSIDE, "1")
+            .envs(std::env::vars().filter(|(name, _)| GIVEN.contains(&&**name)))
             .current_dir("/")
             .stdin(Stdio::null());
         if let Some(user) = identity {
@@ -214,116 +209,27 @@ fn shared_folder() -> PathBuf {
     folder
 }
 
-/// A mode, and a workspace for the kernels in it.
-pub struct Place {
-    pub mode: Mode,
-    pub workspace: tempfile::TempDir,
-    pub grants: Grants,
-}
-
-impl Place {
-    fn new(mode: Mode) -> Place {
-        Place {
-            mode,
-            workspace: scratch(),
-            grants: Grants {
-                mounts: Vec::new(),
-                network: false,
-                memory: 2 << 30,
-                processes: 128,
-                ..Grants::default()
-            },
-        }
+/// A place of this mode, for the user of this process.
+fn place(mode: Mode) -> Place {
+    let supervisor = heddle();
+    let launcher: Arc<dyn Launcher> = match mode {
+        Mode::Local => Arc::new(Local { supervisor }),
+        Mode::Sandbox(level) => Arc::new(Sandboxed::with(supervisor, level).unwrap()),
+        Mode::Container(_) => unreachable!("containers have tests of their own"),
+    };
+    let executable = python();
+    let prefix = executable.parent().unwrap().parent().unwrap().to_path_buf();
+    let active = prefix.to_string_lossy().into_owned();
+    let choice = Choice::Python(Python {
+        executable,
+        prefix,
+        managed: false,
+    });
+    let mut place = Place::new(mode, launcher, choice, heddle(), scratch());
+    place.surroundings.push(("VIRTUAL_ENV", active));
+    if let Mode::Sandbox(Level::Landlock(abi)) = mode {
+        let cap = format!("landlock:{abi}");
+        place.surroundings.push(("HEDDLE_SANDBOX_LEVEL", cap));
     }
-
-    pub fn launcher(&self) -> Arc<dyn Launcher> {
-        let supervisor = heddle();
-        match self.mode {
-            Mode::Local => Arc::new(Local { supervisor }),
-            Mode::Sandbox(level) => Arc::new(Sandboxed::with(supervisor, level).unwrap()),
-        }
-    }
-
-    pub fn options(&self) -> Options {
-        let executable = python();
-        let prefix = executable.parent().unwrap().parent().unwrap().to_path_buf();
-        Options {
-            tap: None,
-            launcher: self.launcher(),
-            choice: Choice::Python(Python {
-                executable,
-                prefix,
-                managed: false,
-            }),
-            transport: Transport::Ipc,
-            cwd: self.workspace.path().to_path_buf(),
-            env: Vec::new(),
-            start_timeout: Duration::from_secs(120),
-            grants: self.grants.clone(),
-        }
-    }
-
-    /// Starts a kernel.
-    pub async fn start(&self) -> Running {
-        self.try_start().await.unwrap()
-    }
-
-    pub async fn try_start(&self) -> Result<Running, KernelError> {
-        let limits = Limits {
-            timeout: Some(Duration::from_secs(120)),
-            characters: 1 << 20,
-        };
-        let places = Places {
-            artifacts: Some(self.workspace.path().join("artifacts")),
-            texts: None,
-            watch: true,
-        };
-        let executor = Executor::start(self.options(), places, limits).await?;
-        Ok(Running {
-            executor,
-            events: Vec::new(),
-        })
-    }
-}
-
-/// A kernel with what it has shown.
-pub struct Running {
-    pub executor: Executor,
-    pub events: Vec<Event>,
-}
-
-impl Running {
-    /// Runs a cell to its end, whatever that is.
-    pub async fn run(&mut self, code: &str) -> Outcome {
-        self.run_with(code, &mut NoInput, &mut interrupts().1).await
-    }
-
-    pub async fn run_with(
-        &mut self,
-        code: &str,
-        input: &mut dyn Input,
-        interrupts: &mut Interrupts,
-    ) -> Outcome {
-        let events = &mut self.events;
-        let mut sink = |event| events.push(event);
-        self.executor
-            .run(code, &mut sink, input, interrupts)
-            .await
-            .unwrap()
-    }
-
-    /// What a cell printed, which must not fail.
-    pub async fn printed(&mut self, code: &str) -> String {
-        let outcome = self.run(code).await;
-        let (raised, died) = (outcome.raised, outcome.died);
-        assert!(
-            raised.is_none() && died.is_none(),
-            "{code}\n{raised:?} {died:?}"
-        );
-        outcome.stdout.trim().to_owned()
-    }
-
-    pub async fn end(self) {
-        self.executor.shutdown().await;
-    }
+    place
 }

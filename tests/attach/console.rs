@@ -1,0 +1,202 @@
+//! The console at a terminal, with other clients of the same kernel.
+
+use heddle::protocol::content::ShutdownRequest;
+use heddle::protocol::{Channel, Content};
+use serde_json::json;
+
+use crate::host::{Foreign, world};
+use crate::support::kernels::run;
+use crate::support::model_server::{Answer, ModelServer};
+use crate::support::terminal::Terminal;
+use crate::support::world::World;
+
+fn no_model() -> World {
+    world("http://127.0.0.1:9")
+}
+
+/// A console at its first prompt.
+async fn attach(world: &World, kernel: &Foreign) -> Terminal {
+    let mut terminal = Terminal::start(world, &["attach", kernel.path()]);
+    let greeting = terminal.until("In [").await;
+    assert!(greeting.contains("joined python 3."), "{greeting}");
+    terminal
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console() {
+    let world = no_model();
+    let kernel = Foreign::start_ipc(&world, "ipc").await;
+    let client = kernel.client().await;
+    run(&client, "earlier = '数据'").await;
+    let mut terminal = attach(&world, &kernel).await;
+
+    // The kernel's history, one line up.
+    terminal.press("\u{1b}[A");
+    terminal.until("earlier = '数据'").await;
+    terminal.press("\u{15}");
+    // A block, indented by the kernel, ends with an empty line.
+    terminal.line("for i in range(2):");
+    terminal.line("print('turn', i)");
+    terminal.press("\r");
+    terminal.until("turn 0").await;
+    terminal.until("turn 1").await;
+    terminal.until("In [").await;
+    // Completion counts code points: what stands before is not ASCII.
+    terminal.press("x = '😀数'; earl\t");
+    terminal.until("earlier").await;
+    terminal.line(" + '!'; x + earlier");
+    terminal.until("😀数数据").await;
+    terminal.until("In [").await;
+
+    terminal.line("name = input('Who? '); print('hello', name)");
+    terminal.until("Who? ").await;
+    terminal.line("Ana");
+    terminal.until("hello Ana").await;
+    terminal.until("In [").await;
+    terminal.line("import getpass; word = getpass.getpass('Word: '); print(len(word))");
+    terminal.until("Word: ").await;
+    terminal.line("s3same");
+    let shown = terminal.until("6\r\n").await;
+    assert!(!shown.contains("s3same"), "{shown}");
+    terminal.until("In [").await;
+
+    terminal.line("import time; print('begun'); time.sleep(60)");
+    terminal.until("begun\r\n").await;
+    terminal.press("\u{3}");
+    terminal.until("KeyboardInterrupt").await;
+    terminal.until("In [").await;
+    // Also while it asks; nobody is left behind who would take the next line.
+    terminal.line("input('Again? ')");
+    terminal.until("Again? ").await;
+    terminal.press("\u{3}");
+    terminal.until("KeyboardInterrupt").await;
+    terminal.until("In [").await;
+    terminal.line("'still ' + 'here'");
+    terminal.until("'still here'").await;
+    terminal.until("In [").await;
+
+    terminal.line("len?");
+    terminal.until("Return the number of items").await;
+    terminal.until("In [").await;
+    terminal.line("/vars");
+    terminal.until("str   'Ana'").await;
+    terminal.until("In [").await;
+    terminal.line("/restart");
+    terminal.until("started by somebody else").await;
+    terminal.until("In [").await;
+    terminal.press("\u{4}");
+    terminal.until("The kernel goes on.").await;
+    assert!(terminal.end().await.success());
+    assert!(kernel.lives());
+    assert_eq!(run(&client, "name").await.value.unwrap(), "'Ana'");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "shared").await;
+    let client = kernel.client().await;
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.press("half typed");
+    run(&client, "print('theirs\\x1b]0;title\\x07\\x1b[2J')\n6*7").await;
+    let shown = terminal.until("42").await;
+    assert!(shown.contains("In [1]: print('theirs"), "{shown}");
+    assert!(shown.contains("] theirs]0;title[2J"), "{shown}");
+    assert!(shown.contains("[heddle "), "{shown}");
+    // What was typed is still there, and counts on.
+    terminal.press("\u{15}");
+    terminal.line("'mine'");
+    terminal.until("Out[2]: 'mine'").await;
+    terminal.until("In [3]").await;
+    terminal.line("print('own\\x1b]0;title\\x07')");
+    terminal.until("own]0;title\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_kernel_is_told_at_the_prompt_and_ends_the_console() {
+    let world = no_model();
+    let mut killed = Foreign::start(&world, "killed").await;
+    let mut terminal = attach(&world, &killed).await;
+    killed.kill();
+    terminal
+        .until("the kernel died: it ended without a word")
+        .await;
+    assert_eq!(terminal.end().await.code(), Some(3));
+
+    let ended = Foreign::start(&world, "ended").await;
+    let client = ended.client().await;
+    let mut terminal = attach(&world, &ended).await;
+    let shutdown = Content::ShutdownRequest(ShutdownRequest { restart: false });
+    let _asked = client.request(Channel::Control, shutdown);
+    terminal
+        .until("the kernel died: it was shut down by another client")
+        .await;
+    assert_eq!(terminal.end().await.code(), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_sees_the_variables_and_works_in_the_same_namespace() {
+    let planner = |fields: serde_json::Value| {
+        let mut reply = json!({
+            "plan_reasoning": "", "init_plan": "", "plan": "", "current_plan_step": "", "code": "",
+            "stop": "InProcess", "send_to": "CodeInterpreter", "message": "",
+        });
+        reply
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
+        Answer::text(&reply.to_string())
+    };
+    let code = "total = sum(prices)\nprint('total', total)";
+    let server = ModelServer::start(vec![
+        planner(json!({"code": code, "message": "Sum them."})),
+        planner(json!({"stop": "Completed", "send_to": "User", "message": "The sum is 60."})),
+    ])
+    .await;
+    let world = world(server.url());
+    let kernel = Foreign::start(&world, "agent").await;
+    let client = kernel.client().await;
+    run(&client, "prices = [10, 20, 30]").await;
+    let args = ["attach", kernel.path(), "--approve", "always"];
+    let mut terminal = Terminal::start(&world, &args);
+    terminal.until("In [").await;
+    terminal.line("/ask What do they sum to?");
+    terminal.until("Allow it?").await;
+    terminal.line("y");
+    terminal.until("│ total 60").await;
+    terminal.until("The sum is 60.").await;
+    terminal.until("In [").await;
+    terminal.line("total + 1");
+    terminal.until(": 61").await;
+    terminal.line("/exit");
+    assert!(terminal.end().await.success());
+    let asked = server.requests()[0].last().to_owned();
+    assert!(asked.contains("prices: list"), "the Planner knows: {asked}");
+    assert_eq!(run(&client, "total").await.value.unwrap(), "60");
+    assert!(world.log().contains("\"kept\""), "{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_is_shown_where_the_terminal_can_and_saved_where_not() {
+    const DOT: &str = "import base64\nfrom IPython.display import Image, display\n\
+        display(Image(base64.b64decode('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==')))";
+    let world = no_model();
+    let kernel = Foreign::start(&world, "pictures").await;
+    let client = kernel.client().await;
+    run(
+        &client,
+        &format!("def dot():\n    {}", DOT.replace('\n', "\n    ")),
+    )
+    .await;
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.line("dot()");
+    let shown = terminal.until("(image/png)").await;
+    let saved = world.path("data/heddle/pictures/output-1.png");
+    assert!(shown.contains(saved.to_str().unwrap()), "{shown}");
+    assert!(std::fs::read(saved).unwrap().starts_with(b"\x89PNG"));
+
+    let world = world.with("TERM", "xterm-kitty");
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.line("dot()");
+    terminal.raw_until("\x1b_Ga=T,f=100,q=2,m=0;iVBOR").await;
+}

@@ -1,0 +1,232 @@
+//! Several front ends at a time, and what each of them gets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use heddle::kernel::Incoming;
+use heddle::protocol::content::{CommMsg, ExecuteRequest, InterruptRequest};
+use heddle::protocol::{Channel, Content, Transport};
+use heddle::transport::{Popped, Subscriber};
+use serde_json::{Map, json};
+
+use super::served::{SOON, START, Served};
+use crate::support::kernels::{cell, collect, next, printed, run};
+use crate::support::process;
+
+#[tokio::test]
+async fn cells_run_over_either_transport() {
+    for transport in [Transport::Ipc, Transport::Tcp] {
+        let served = Served::start(transport);
+        let client = served.client().await;
+        let ran = run(&client, "print('out'); 6 * 7").await;
+        assert_eq!(
+            (ran.stdout.as_str(), ran.value.as_deref()),
+            ("out\n", Some("42"))
+        );
+        let ran = run(&client, "1/0").await;
+        assert_eq!(ran.error.unwrap().0, "ZeroDivisionError");
+    }
+}
+
+#[tokio::test]
+async fn a_question_goes_to_the_client_whose_cell_asks() {
+    let served = Served::start(Transport::Ipc);
+    let (one, other) = (served.client().await, served.client().await);
+    for (client, name) in [(&one, "one"), (&other, "other")] {
+        let code = format!("print(input('for {name}'))");
+        let mut exchange = client.request(Channel::Shell, cell(&code));
+        let question = loop {
+            match next(&mut exchange).await.unwrap() {
+                Popped::Item(Incoming::Input(question)) => break question,
+                Popped::Item(_) => {}
+                gap => panic!("{gap:?}"),
+            }
+        };
+        client.answer_input(&question, format!("answer of {name}"));
+        assert_eq!(
+            collect(&mut exchange).await.stdout,
+            format!("answer of {name}\n")
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_interrupt_stops_the_cell_and_its_children() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let code =
+        "import subprocess\nprint('running', flush=True)\nsubprocess.run(['sleep', '60.31'])";
+    let mut exchange = client.request(Channel::Shell, cell(code));
+    printed(&mut exchange, "running").await;
+    process::within(SOON, "the child runs", || {
+        !process::running("60.31").is_empty()
+    })
+    .await;
+    let interrupt = Content::InterruptRequest(InterruptRequest::default());
+    client.ask(Channel::Control, interrupt).await.unwrap();
+    assert_eq!(
+        collect(&mut exchange).await.error.unwrap().0,
+        "KeyboardInterrupt"
+    );
+    process::within(SOON, "the child ends", || {
+        process::running("60.31").is_empty()
+    })
+    .await;
+    assert_eq!(run(&client, "1").await.value.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn an_error_stops_what_is_queued_behind_it() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    run(&client, "1").await;
+    let mut first = client.request(Channel::Shell, cell("import time; time.sleep(0.5); 1/0"));
+    let mut second = client.request(Channel::Shell, cell("print('not this')"));
+    assert!(collect(&mut first).await.error.is_some());
+    let ran = collect(&mut second).await;
+    assert_eq!(ran.stdout, "");
+    let reply = ran.reply.unwrap();
+    assert_eq!(
+        reply.status,
+        heddle::protocol::content::ReplyStatus::Aborted
+    );
+}
+
+#[tokio::test]
+async fn widget_messages_pass_with_their_buffers() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let code = "
+from comm import create_comm
+echo = create_comm(target_name='echo')
+echo.on_msg(lambda m: echo.send({'n': m['content']['data']['n']}, buffers=[bytes(b) for b in m['buffers']]))
+print(echo.comm_id)";
+    let comm_id = run(&client, code).await.stdout.trim().to_owned();
+    const UPDATES: usize = 1000;
+    let mut exchanges = Vec::new();
+    for n in 0..UPDATES {
+        let content = Content::CommMsg(CommMsg {
+            comm_id: comm_id.clone(),
+            data: Map::from_iter([("n".to_owned(), json!(n))]),
+        });
+        let buffers = vec![Bytes::from(vec![n as u8; 1 << 10]), Bytes::new()];
+        exchanges.push(client.request_with(Channel::Shell, content, Map::new(), buffers));
+    }
+    for (n, mut exchange) in exchanges.into_iter().enumerate() {
+        let ran = collect(&mut exchange).await;
+        let echo = ran
+            .others
+            .iter()
+            .find_map(|message| match &message.content {
+                Content::CommMsg(echo) => Some((&echo.data, &message.buffers)),
+                _ => None,
+            });
+        let (data, buffers) = echo.unwrap_or_else(|| panic!("no echo of {n}: {ran:?}"));
+        assert_eq!(data["n"], json!(n));
+        assert_eq!(buffers[0], vec![n as u8; 1 << 10]);
+        assert_eq!(buffers.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn ten_clients_come_and_go_while_one_gets_everything() {
+    let served = Served::start(Transport::Tcp);
+    let client = served.client().await;
+    let code =
+        "import time\nfor n in range(200):\n    print('x' * 10_000, flush=True); time.sleep(0.01)";
+    let mut exchange = client.request(Channel::Shell, cell(code));
+    let coming = async {
+        for _ in 0..10 {
+            let visitor = served.connect().await;
+            drop(visitor);
+        }
+    };
+    let (ran, ()) = tokio::join!(collect(&mut exchange), coming);
+    assert_eq!(ran.stdout.len(), 200 * 10_001);
+    assert_eq!(run(&client, "1").await.value.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_costs_the_others_nothing_and_is_told_what_it_missed() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let deadline = tokio::time::Instant::now() + START;
+    let mut lazy = Subscriber::connect(served.info.address(Channel::Iopub), deadline)
+        .await
+        .unwrap();
+    // 300 MiB. What is not read waits, and what is too much is dropped: for the lazy one alone.
+    let code = "import sys\nfor n in range(300):\n    sys.stdout.write('x' * (1 << 20)); sys.stdout.flush()";
+    let mut exchange = client.request(Channel::Shell, cell(code));
+    let mut most = 0;
+    let mut bytes = 0;
+    while let Some(popped) = next(&mut exchange).await {
+        most = most.max(served.memory());
+        match popped {
+            Popped::Item(Incoming::Output(message)) => {
+                if let Content::Stream(stream) = message.content {
+                    bytes += stream.text.len();
+                }
+            }
+            Popped::Item(_) => {}
+            gap => panic!("{gap:?}"),
+        }
+    }
+    assert_eq!(bytes, 300 << 20);
+    assert!(most < 400 << 20, "{most} bytes of memory");
+    let mut told = false;
+    while let Ok(Ok(frames)) = tokio::time::timeout(Duration::from_secs(3), lazy.recv()).await {
+        told |= frames.iter().any(|frame| {
+            frame.len() < 4096 && frame.windows(12).any(|text| text == b"are left out")
+        });
+    }
+    assert!(told);
+}
+
+#[tokio::test]
+async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
+    // A kernel that takes its time: the bridge answers for it meanwhile.
+    let data = tempfile::tempdir().unwrap();
+    let folder = data.path().join("kernels/slow");
+    std::fs::create_dir_all(&folder).unwrap();
+    let python = crate::support::kernels::python()
+        .executable
+        .display()
+        .to_string();
+    let script = format!("sleep 3; exec {python} -m ipykernel_launcher -f \"$0\"");
+    let spec = json!({"argv": ["/bin/sh", "-c", script, "{connection_file}"], "display_name": "slow", "language": "python"});
+    std::fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
+    let mut served = Served::with(Transport::Ipc, &["--help"]);
+    served.ended().await;
+    let mut command = served.command(&["--mode", "local", "--kernel", "slow"]);
+    command.env("JUPYTER_PATH", data.path());
+    let _child = process::Ended(command.spawn().unwrap());
+    let client = served.connect().await;
+    let info = client.info().await.unwrap();
+    assert_eq!(info.language_info.name, "python");
+    let mut exchange = client.request(Channel::Shell, cell("print('ran')"));
+    let waits = printed(&mut exchange, "Heddle starts a kernel").await;
+    assert!(!waits.stdout.contains("ran"));
+    let ran = collect(&mut exchange).await;
+    assert_eq!(ran.stdout, "ran\n");
+    assert!(
+        ran.others
+            .iter()
+            .any(|message| matches!(&message.content, Content::ClearOutput(clear) if !clear.wait)),
+        "what was said about the wait goes with it"
+    );
+}
+
+#[tokio::test]
+async fn a_quiet_request_gets_no_output_and_keeps_the_count() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let quiet = ExecuteRequest {
+        code: "x = 1".into(),
+        silent: true,
+        ..ExecuteRequest::default()
+    };
+    let ran = collect(&mut client.request(Channel::Shell, quiet.into())).await;
+    assert!(ran.reply.is_some());
+    let ran = run(&client, "x").await;
+    assert_eq!(ran.reply.unwrap().execution_count, Some(2));
+}

@@ -1,0 +1,124 @@
+//! Every way in which a bridge, its kernel or its front end ends.
+
+use heddle::protocol::content::{ReplyStatus, ShutdownRequest};
+use heddle::protocol::{Channel, Content, Transport};
+
+use super::served::{SOON, Served};
+use crate::support::kernels::{cell, collect, printed, run};
+use crate::support::process;
+
+/// The kernel's process, and what it is known by.
+async fn kernel_pid(client: &heddle::kernel::Client) -> i32 {
+    let ran = run(client, "import os; print(os.getpid())").await;
+    ran.stdout.trim().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_kernel_that_dies_in_a_cell_is_named_and_replaced() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    run(&client, "x = 1").await;
+    let mut dying = client.request(
+        Channel::Shell,
+        cell("import os, time; time.sleep(0.5); os.kill(os.getpid(), 9)"),
+    );
+    let mut queued = client.request(Channel::Shell, cell("print('not this')"));
+    let ran = collect(&mut dying).await;
+    let (ename, evalue) = ran.error.unwrap();
+    assert_eq!(ename, "KernelDied");
+    assert!(
+        evalue.contains("signal 9") || evalue.contains("SIGKILL"),
+        "{evalue}"
+    );
+    assert!(ran.idle && ran.reply.unwrap().status == ReplyStatus::Error);
+    let ran = collect(&mut queued).await;
+    assert!(ran.stdout.is_empty() && ran.reply.unwrap().status == ReplyStatus::Aborted);
+    // The same bridge, another kernel.
+    let ran = run(&client, "print('x' in globals())").await;
+    assert_eq!(ran.stdout, "False\n");
+}
+
+#[tokio::test]
+async fn a_kernel_that_dies_between_cells_is_replaced() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let pid = kernel_pid(&client).await;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    process::within(SOON, "it is gone", || !process::runs(pid)).await;
+    let ran = run(&client, "print('again')").await;
+    assert_eq!(ran.stdout, "again\n");
+}
+
+#[tokio::test]
+async fn a_kernel_that_cannot_start_fails_the_cell_with_the_next_command() {
+    let served = Served::with(Transport::Ipc, &["--mode", "local", "--kernel", "no-such"]);
+    let client = served.connect().await;
+    let ran = run(&client, "1").await;
+    let (ename, evalue) = ran.error.unwrap();
+    assert_eq!(ename, "KernelStartError");
+    assert!(evalue.contains("heddle kernel list"), "{evalue}");
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_everything_also_in_a_cell_and_says_so() {
+    let mut served = Served::start(Transport::Tcp);
+    let client = served.client().await;
+    let pid = kernel_pid(&client).await;
+    let mut busy = client.request(
+        Channel::Shell,
+        cell("print('busy', flush=True)\nwhile True: pass"),
+    );
+    printed(&mut busy, "busy").await;
+    let request = Content::ShutdownRequest(ShutdownRequest { restart: false });
+    let reply = client.ask(Channel::Control, request).await.unwrap();
+    assert!(matches!(reply.content, Content::ShutdownReply(reply) if !reply.restart));
+    assert!(served.ended().await.success());
+    process::within(SOON, "the kernel ends", || !process::runs(pid)).await;
+    assert_eq!(served.run_folders(), Vec::<std::path::PathBuf>::new());
+}
+
+#[tokio::test]
+async fn a_restart_is_a_new_process_on_the_same_addresses() {
+    let mut served = Served::start(Transport::Tcp);
+    for _ in 0..3 {
+        let client = served.client().await;
+        let ran = run(&client, "print('x' in globals()); x = 1").await;
+        assert_eq!(ran.stdout, "False\n");
+        let request = Content::ShutdownRequest(ShutdownRequest { restart: true });
+        let reply = client.ask(Channel::Control, request).await.unwrap();
+        assert!(matches!(reply.content, Content::ShutdownReply(reply) if reply.restart));
+        served.ended().await;
+        served.start_again(&["--mode", "local"]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_bridge_that_is_killed() {
+    let mut served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let pid = kernel_pid(&client).await;
+    assert!(process::runs(pid));
+    served.kill();
+    process::within(SOON, "the kernel ends", || !process::runs(pid)).await;
+    process::within(SOON, "its folder goes", || served.run_folders().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_bridge_ends_with_the_server_that_started_it() {
+    let mut served = Served::with(Transport::Ipc, &["--help"]);
+    served.ended().await;
+    let heddle = served.command(&["--mode", "local"]);
+    let mut server = std::process::Command::new("sh");
+    server.arg("-c").arg("\"$0\" \"$@\" & echo $!; wait");
+    server.arg(heddle.get_program()).args(heddle.get_args());
+    server.current_dir(served.folder.path());
+    for (name, value) in heddle.get_envs() {
+        server.env(name, value.unwrap());
+    }
+    let mut server = process::Ended(server.stdout(std::process::Stdio::null()).spawn().unwrap());
+    let client = served.client().await;
+    let pid = kernel_pid(&client).await;
+    server.0.kill().unwrap();
+    process::within(SOON, "the kernel ends", || !process::runs(pid)).await;
+    process::within(SOON, "its folder goes", || served.run_folders().is_empty()).await;
+}

@@ -1,0 +1,427 @@
+//! What code can take of the machine, and leave on it. Each attempt goes well in local mode, where nothing stops it.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use heddle::isolation::level::Level;
+use heddle::kernel::Mount;
+
+use crate::everywhere;
+use crate::place::{Mode, Running};
+use crate::victim::Victim;
+
+/// Ways to take 300 MiB and hold them, where 200 are allowed.
+const GREED: &[(&str, &str)] = &[
+    (
+        "memory of children",
+        "
+children = []
+for _ in range(3):
+    child = os.fork()
+    if child == 0:
+        x = bytearray(b'x') * (100 << 20); time.sleep(KEEP + 2); os._exit(0)
+    children.append(child)
+for child in children: os.waitpid(child, 0)",
+    ),
+    (
+        "memory of a process that hides",
+        "
+ctypes.CDLL(None).prctl(4, 0)
+x = mmap.mmap(-1, 300 << 20)
+for i in range(0, len(x), 4096): x[i] = 1
+time.sleep(KEEP)
+x.close()
+ctypes.CDLL(None).prctl(4, 1)",
+    ),
+    (
+        "memory with a descriptor",
+        "
+files = [os.memfd_create(str(n)) for n in range(3)]
+for file in files:
+    for _ in range(100): os.write(file, bytes(1 << 20))
+time.sleep(KEEP)
+for file in files: os.close(file)",
+    ),
+    (
+        "shared memory",
+        "fill(tempfile.NamedTemporaryFile(dir='/dev/shm'))",
+    ),
+    ("temporary files", "fill(tempfile.NamedTemporaryFile())"),
+    ("files without a name", "fill(tempfile.TemporaryFile())"),
+    (
+        "files at home",
+        "fill(tempfile.NamedTemporaryFile(dir=os.path.expanduser('~')))",
+    ),
+];
+
+const GREEDY: &str = "
+import ctypes, mmap, os, tempfile, time
+def fill(file):
+    with file:
+        for _ in range(300): file.write(bytes(1 << 20)); file.flush()
+        time.sleep(KEEP)";
+
+#[test]
+fn memory_is_limited_wherever_it_is_taken() {
+    everywhere(async |mut place| {
+        place.grants.memory = 200 << 20;
+        let mut kernel = place.start().await;
+        // Held long enough to be seen.
+        let keep = if place.mode == Mode::Local { 0 } else { 3 };
+        for (name, code) in GREED {
+            let code = format!("KEEP = {keep}\n{GREEDY}\n{code}");
+            let outcome = kernel.run(&code).await;
+            let died = outcome.died.clone();
+            match (place.mode, died, outcome.raised.as_ref()) {
+                (Mode::Local, None, None) => {}
+                (Mode::Sandbox(_) | Mode::Container(_), Some(died), _) => {
+                    assert!(died.contains("memory"), "{name}: {died}");
+                }
+                // A file system that is full, or a call that is refused.
+                (Mode::Sandbox(_) | Mode::Container(_), None, Some(raised)) => {
+                    assert!(
+                        raised.evalue.contains("No space left")
+                            // At the lower level the host's folder is closed.
+                            || raised.ename == "PermissionError",
+                        "{name}: {raised:?}"
+                    );
+                }
+                // The limit ended the children, and they alone.
+                (Mode::Container(_), None, None) if *name == "memory of children" => {}
+                _ => panic!("{name}: {outcome:?}"),
+            }
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn what_lies_in_a_granted_folder_is_nobodys_memory() {
+    everywhere(async |mut place| {
+        // Where else the kernel's own temporary files are, which are its memory.
+        let mut file = tempfile::tempfile_in("/tmp").unwrap();
+        for _ in 0..256 {
+            file.write_all(&[1; 1 << 20]).unwrap();
+        }
+        place.grants.memory = 200 << 20;
+        place.grants.mounts = vec![Mount {
+            path: "/tmp".into(),
+            writable: false,
+        }];
+        let mut kernel = place.start().await;
+        let long = "import time; time.sleep(2); print('still there')";
+        assert_eq!(kernel.printed(long).await, "still there");
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn the_folder_of_the_sockets_holds_sockets_alone_and_is_removed() {
+    everywhere(async |place| {
+        // Only an engine's own user has a folder there that is watched and not owned by root.
+        if let Mode::Container(_) = place.mode {
+            return;
+        }
+        let mut kernel = place.start().await;
+        let folder = run_folder(&kernel);
+        let find = "import json, os, socket, sys, time\nfolder = os.path.dirname(json.load(open(sys.argv[-1]))['ip'])\n";
+        for act in [
+            "open(folder + '/file', 'wb').write(bytes(1 << 16))",
+            "os.mkdir(folder + '/folder')",
+            "os.symlink('/', folder + '/link')",
+        ] {
+            let outcome = kernel.run(&format!("{find}{act}")).await;
+            let went_well = outcome.raised.is_none();
+            assert_eq!(went_well, place.mode == Mode::Local, "{act}: {outcome:?}");
+        }
+        // Its owner may close it, and it is removed all the same.
+        kernel
+            .run(&format!(
+                "{find}os.chmod(folder, 0o500); os.chmod(folder, 0o700)"
+            ))
+            .await;
+        let code = format!(
+            "{find}
+for i in range(2000):
+    with socket.socket(socket.AF_UNIX) as s: s.bind(folder + '/' + str(i))
+time.sleep({})",
+            if place.mode == Mode::Local { 0 } else { 5 }
+        );
+        let outcome = kernel.run(&code).await;
+        match place.mode {
+            Mode::Local => assert_eq!(outcome.died, None),
+            _ => {
+                let died = outcome.died.unwrap();
+                assert!(died.contains("nothing but sockets"), "{died}");
+            }
+        }
+        let code = format!(
+            "{find}
+import tempfile
+os.chdir(tempfile.mkdtemp())
+for _ in range(200): os.mkdir('x'); open('x/file', 'w'); os.chdir('x')
+os.chmod('..', 0); os.chmod('.', 0)
+os.chmod(folder, 0)"
+        );
+        kernel.printed(&code).await;
+        let folder_anew = run_folder(&kernel);
+        kernel.end().await;
+        assert!(!folder.exists() && !folder_anew.exists());
+    });
+}
+
+#[test]
+fn processes_that_multiply_stay_few_and_end_with_their_kernel() {
+    everywhere(async |mut place| {
+        place.grants.processes = 60;
+        let mark = format!("heddle-bomb-{}", place.workspace.path().display());
+        let mut kernel = place.start().await;
+        let code = "
+import os, time
+made = 0
+while made < 150:
+    try: pid = os.fork()
+    except OSError: break
+    if pid == 0: time.sleep(1000); os._exit(0)
+    made += 1
+print(made)";
+        let made: u64 = kernel.printed(code).await.parse().unwrap();
+        match place.mode {
+            Mode::Local => assert_eq!(made, 150),
+            // There the limit counts all of the user's, of which some end meanwhile.
+            Mode::Sandbox(Level::Landlock(_)) => assert!((10..150).contains(&made), "{made}"),
+            _ => assert!((10..60).contains(&made), "{made}"),
+        }
+        kernel.end().await;
+
+        // Each goes on to multiply, in a session of its own, and closes itself to what asks it to end.
+        let mut kernel = place.start().await;
+        let bomb = format!(
+            "
+import os, signal, sys, time
+mark = {mark:?}
+for name in ['SIGTERM', 'SIGHUP', 'SIGINT']: signal.signal(getattr(signal, name), signal.SIG_IGN)
+end = time.monotonic() + 30
+made = 0
+while time.monotonic() < end and made < 500:
+    try:
+        if os.fork() == 0: os.setsid()
+        else: made += 1
+    except OSError: pass
+    time.sleep(0.02)"
+        );
+        let code = format!(
+            "
+import subprocess, sys, time
+subprocess.Popen([sys.executable, '-c', {bomb:?}])
+time.sleep(1)"
+        );
+        // In local mode nothing bounds it.
+        if place.mode != Mode::Local {
+            kernel.printed(&code).await;
+            assert!(processes_of(&mark) > 5);
+        }
+        kernel.end().await;
+        gone(&mark, Duration::from_secs(3)).await;
+    });
+}
+
+#[test]
+fn no_process_is_left_behind() {
+    everywhere(async |place| {
+        let mut kernel = place.start().await;
+        let mark = format!("heddle-left-{}", place.workspace.path().display());
+        let code = format!(
+            "
+import os, time
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.chdir('/')
+            os.execlp('sh', {mark:?}, '-c', 'sleep 1000; :')
+        os._exit(0)
+time.sleep(0.5)"
+        );
+        kernel.printed(&code).await;
+        assert!(processes_of(&mark) >= 3);
+        kernel.executor.kernel().kill();
+        kernel.end().await;
+        gone(&mark, Duration::from_secs(3)).await;
+    });
+}
+
+#[test]
+fn two_kernels_have_a_limit_each() {
+    everywhere(async |mut place| {
+        // Outside of namespaces the limit is a sum, for all processes of the user.
+        if let Mode::Sandbox(Level::Landlock(_)) = place.mode {
+            return;
+        }
+        place.grants.processes = 64;
+        let (mut one, mut other) = (place.start().await, place.start().await);
+        let code = "
+import os, time
+for _ in range(30):
+    if os.fork() == 0: time.sleep(1000); os._exit(0)";
+        one.printed(code).await;
+        other.printed(code).await;
+        one.end().await;
+        other.end().await;
+    });
+}
+
+#[test]
+fn no_file_lends_its_owners_rights() {
+    everywhere(async |place| {
+        let mut kernel = place.start().await;
+        let code = "
+import os, stat
+def attempt(how):
+    try: how()
+    except OSError: pass
+open('chmod', 'w'); attempt(lambda: os.chmod('chmod', 0o4755))
+open('setgid', 'w'); attempt(lambda: os.chmod('setgid', 0o2755))
+file = open('fchmod', 'w'); attempt(lambda: os.fchmod(file.fileno(), 0o4755))
+attempt(lambda: os.open('open', os.O_CREAT | os.O_WRONLY, 0o4755))
+attempt(lambda: os.mknod('mknod', stat.S_IFREG | 0o4755))
+os.chmod('chmod', 0o755)
+attempt(lambda: os.chmod('chmod', 0o4755))";
+        kernel.printed(code).await;
+        kernel.end().await;
+        let lending = std::fs::read_dir(place.workspace.path()).unwrap().flatten();
+        let lending: Vec<_> = lending
+            .filter(|entry| entry.metadata().unwrap().permissions().mode() & 0o6000 != 0)
+            .map(|entry| entry.file_name())
+            .collect();
+        match place.mode {
+            Mode::Local => assert_eq!(lending.len(), 5, "{lending:?}"),
+            Mode::Sandbox(_) | Mode::Container(_) => assert!(lending.is_empty(), "{lending:?}"),
+        }
+    });
+}
+
+#[test]
+fn what_decides_over_the_next_run_is_not_for_code_to_make() {
+    everywhere(async |place| {
+        let path = |name: &str| place.workspace.path().join(name);
+        std::fs::write(path("heddle.toml"), "# mine").unwrap();
+        std::fs::create_dir(path(".heddle")).unwrap();
+        let mut kernel = place.start().await;
+        let code = "
+import os
+def attempt(how):
+    try: how(); print('done', end=' ')
+    except OSError as error: print('refused', end=' ')
+print(open('heddle.toml').read(), end=' ')
+attempt(lambda: open('heddle.toml', 'a').write('+'))
+attempt(lambda: os.replace('.heddle', 'other'))
+attempt(lambda: open('.heddle/x' if os.path.exists('.heddle') else 'other/x', 'w'))
+attempt(lambda: os.unlink('heddle.toml'))
+attempt(lambda: open('taskweaver_config.json', 'w'))";
+        let printed = kernel.printed(code).await;
+        kernel.end().await;
+        let made = path("taskweaver_config.json").exists();
+        match place.mode {
+            Mode::Local => assert_eq!((&*printed, made), ("# mine done done done done done", true)),
+            // It has no rules for what is within a folder, and says so.
+            Mode::Sandbox(Level::Landlock(_)) => {
+                assert_eq!(
+                    (&*printed, made),
+                    ("# mine done done done done done", false)
+                );
+            }
+            _ => {
+                let refused = "# mine refused refused refused refused done";
+                assert_eq!((&*printed, made), (refused, false));
+                let text = std::fs::read_to_string(path("heddle.toml")).unwrap();
+                assert_eq!(text, "# mine");
+                assert_eq!(std::fs::read_dir(path(".heddle")).unwrap().count(), 0);
+            }
+        }
+    });
+}
+
+/// A socket that is swapped for a link would lead Heddle, which is outside, to any socket of the user's.
+#[test]
+fn a_socket_that_is_a_link_is_not_followed() {
+    everywhere(async |mut place| {
+        let host = Victim::new();
+        let target = host.path("docker.sock");
+        // Found before the real one, since the kernel starts in this folder.
+        let code = format!(
+            "
+import json, os, sys, time
+info = json.load(open(sys.argv[-1]))
+open('started', 'w').close()
+for channel in ['shell', 'iopub', 'stdin', 'control', 'hb']:
+    os.symlink({target:?}, info['ip'] + '-' + str(info[channel + '_port']))
+open('linked', 'w').close()
+time.sleep(100)"
+        );
+        std::fs::write(place.workspace.path().join("ipykernel_launcher.py"), code).unwrap();
+        place.start_timeout = Duration::from_secs(4);
+        assert!(place.try_start().await.is_err());
+        let made = |name: &str| place.workspace.path().join(name).exists();
+        assert!(made("started"));
+        // Landlock lets no link be made there.
+        let may_link = !matches!(place.mode, Mode::Sandbox(_));
+        assert_eq!(made("linked"), may_link);
+        assert!(!host.was_reached("unix socket"));
+        std::os::unix::net::UnixStream::connect(&target).unwrap();
+        assert!(host.was_reached("unix socket"));
+    });
+}
+
+#[test]
+fn sockets_that_are_swapped_mean_nothing_after_a_restart() {
+    everywhere(async |place| {
+        let host = Victim::new();
+        let mut kernel = place.start().await;
+        let code = format!(
+            "
+import json, os, sys
+folder = os.path.dirname(json.load(open(sys.argv[-1]))['ip'])
+try: names = os.listdir(folder)
+except OSError: names = []
+for name in names:
+    path = os.path.join(folder, name)
+    try: os.rename(path, path + 'x'); os.symlink({target:?}, path)
+    except OSError: pass",
+            target = host.path("docker.sock")
+        );
+        kernel.printed(&code).await;
+        kernel.executor.restart().await.unwrap();
+        assert_eq!(kernel.printed("print('on')").await, "on");
+        kernel.end().await;
+        assert!(!host.was_reached("unix socket"));
+    });
+}
+
+fn run_folder(kernel: &Running) -> PathBuf {
+    let file = kernel.executor.kernel().connection_file();
+    file.parent().unwrap_or(Path::new("/")).to_path_buf()
+}
+
+/// Processes whose command line has this in it.
+fn processes_of(mark: &str) -> usize {
+    let commands = std::fs::read_dir("/proc").unwrap().flatten();
+    commands
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|command| {
+            let mut parts = command.windows(mark.len());
+            parts.any(|part| part == mark.as_bytes())
+        })
+        .count()
+}
+
+async fn gone(mark: &str, limit: Duration) {
+    let started = std::time::Instant::now();
+    while processes_of(mark) > 0 {
+        let left = processes_of(mark);
+        assert!(started.elapsed() < limit, "{left} processes are left");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
