@@ -15,6 +15,9 @@ use crate::place::{Mode, Place};
 /// The image that the engine's script makes.
 pub const BASE: &str = "heddle-test-base";
 
+/// How long the engine may take to answer while other tests have it make images.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Read by tests that need a running engine, written by those that stop it.
 static HOST: RwLock<Option<Host>> = RwLock::new(None);
 
@@ -149,7 +152,7 @@ impl Host {
             docker_host: Some(self.address()),
             ..Surroundings::default()
         };
-        engine::find(&surroundings, engine::PATIENT).await.unwrap()
+        engine::find(&surroundings, PATIENCE).await.unwrap()
     }
 
     /// A place for kernels from an image.

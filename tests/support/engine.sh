@@ -17,7 +17,15 @@ fi
 # A Unix socket's name must be short.
 run=$(mktemp -d /tmp/heddle-engine.XXXXXX)
 chmod 755 "$run"
-trap 'rm -rf "$run"' EXIT
+engine=
+end() {
+  [ -z "$engine" ] || kill "$engine" 2>/dev/null && wait "$engine" || true
+  umount "$run"/exec/netns/* 2>/dev/null || true
+  rm -rf "$run"
+}
+# The shell itself does not call a death by a signal an exit.
+trap end EXIT
+trap 'exit 1' HUP INT TERM
 DOCKER_HOST=unix://$run/docker.sock
 export DOCKER_HOST
 dockerd -H "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$run/exec" --pidfile "$run/pid" \
@@ -36,6 +44,3 @@ docker image inspect heddle-test-base >/dev/null 2>&1 || docker import "$folder/
 echo "ready $run/docker.sock"
 exec 1>&-
 cat >/dev/null
-kill $engine 2>/dev/null || true
-wait $engine || true
-umount "$run"/exec/netns/* 2>/dev/null || true
