@@ -217,6 +217,8 @@ print(inner.stdout.readline())",
     let ran = run(kernel.client(), &code).await;
     let file = PathBuf::from(ran.stdout.trim());
     assert!(file.is_file(), "{ran:?}");
+    // Not asked to end, it lets nobody else end in good order.
+    kernel.kill();
     kernel.shutdown().await;
     assert!(!file.parent().unwrap().exists());
 }
