@@ -5,62 +5,9 @@ mod support;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::model_server::{Answer, ModelServer, Request};
+use support::roles::{answer, answer_with_figure, code, ending, planner, printed, short, task};
 use support::terminal::Terminal;
 use support::world::{Ended, KEY, World, eventually, within};
-
-/// A Planner's reply.
-fn planner(fields: Value) -> String {
-    let mut reply = json!({
-        "plan_reasoning": "", "init_plan": "", "plan": "", "current_plan_step": "", "code": "",
-        "stop": "InProcess", "send_to": "CodeInterpreter", "message": "",
-    });
-    for (name, value) in fields.as_object().unwrap() {
-        reply[name] = value.clone();
-    }
-    reply.to_string()
-}
-
-/// A Planner that gives a task, with a plan around it.
-fn task(message: &str) -> Answer {
-    Answer::text(&planner(json!({
-        "init_plan": "1. compute\n2. tell", "plan": "1. compute and tell",
-        "current_plan_step": "1. compute and tell", "message": message,
-    })))
-}
-
-/// A Planner that writes the code itself.
-fn short(code: &str) -> Answer {
-    let message = "Run this.";
-    Answer::text(&planner(json!({"code": code, "message": message})))
-}
-
-/// A Planner that answers the User.
-fn answer(message: &str) -> Answer {
-    ending("Completed", message)
-}
-
-fn ending(stop: &str, message: &str) -> Answer {
-    Answer::text(&planner(
-        json!({"stop": stop, "send_to": "User", "message": message}),
-    ))
-}
-
-/// A Planner that repeats the first line that the code printed.
-fn answer_with_figure(before: &'static str) -> Answer {
-    Answer::made_of(move |request| answer(&format!("{before}{}", printed(request))))
-}
-
-/// A CodeInterpreter's reply.
-fn code(code: &str) -> Answer {
-    Answer::text(&format!("I do it so.\n```python\n{code}\n```\n"))
-}
-
-/// The first line that the code printed, as the model is told it.
-fn printed(request: &Request) -> String {
-    let report = request.last().split("Printed:\n").nth(1);
-    let line = report.and_then(|report| report.lines().next());
-    line.unwrap_or("nothing was printed").to_owned()
-}
 
 fn is_planner(request: &Request) -> bool {
     request.messages()[0].1.starts_with("You are the Planner")

@@ -20,9 +20,10 @@ def start():
 
     Answers ``{"version", "python", "executable"}``, all strings.
     """
-    from . import imports, plotting, shelter, tables
+    from . import imports, magics, plotting, shelter, tables
 
     imports.watch({**plotting.ACTIONS, **tables.ACTIONS, **shelter.ACTIONS})
+    magics.explain()
     # IPython's advice for who types `sys.exit()` at its prompt; here it comes from code.
     warnings.filterwarnings("ignore", message="To exit: use")
     return visit()

@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::Backing;
-use super::cell::{Cell, clean};
+use super::cell::{Cell, Page, clean};
 use super::front::Desk;
 use super::magic::Wish;
 use super::questions::Questions;
@@ -18,7 +18,7 @@ use crate::event::Status;
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Input, Interrupts};
 use crate::protocol::content::{
-    Error, ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionState, ReplyStatus, Stream,
+    Error, ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionState, ReplyStatus,
 };
 use crate::protocol::{Channel, Content, Header, RawMessage};
 use crate::session::conversation::Conversation;
@@ -176,6 +176,11 @@ async fn work(
         }
         slot => {
             let session = scene.backing.session().map_err(Failure::of)?;
+            // Only a front end's restart finds a conversation that has begun. Variables of the person's own are not in
+            // its log, and gone all the same.
+            if session.earlier().events().next().is_some() {
+                scene.talk.lost = Some("was restarted".to_owned());
+            }
             let conversation = slot.insert(Conversation::about(place, session));
             conversation.announce(cell);
             conversation
@@ -193,7 +198,10 @@ async fn work(
         questions: scene.questions.clone(),
         present: allow_stdin,
     };
-    let mut approver = Approval(input.clone());
+    let mut approver = Approval {
+        person: input.clone(),
+        page: cell.page(),
+    };
     let asked = conversation
         .ask(
             &message,
@@ -286,7 +294,10 @@ impl Input for Person {
 }
 
 /// Asks that person for leave.
-struct Approval(Person);
+struct Approval {
+    person: Person,
+    page: Arc<Page>,
+}
 
 impl Approver for Approval {
     fn approve(&mut self, question: Question) -> BoxFuture<'_, Decision> {
@@ -294,19 +305,15 @@ impl Approver for Approval {
             let no = |reason: &str| Decision::Rejected {
                 reason: reason.to_owned(),
             };
-            if !self.0.present {
+            if !self.person.present {
                 return no("this front end cannot ask the User, so it is not allowed");
             }
-            let text = format!(
-                "{}\n\n{}\n",
-                clean(&question.what),
-                clean(&question.details)
-            );
-            let name = "stdout".into();
-            self.0.desk.publish(&self.0.request, Stream { name, text });
+            self.page.catch_up();
+            let (what, details) = (clean(&question.what), clean(&question.details));
+            self.page.print("stdout", &format!("{what}\n\n{details}\n"));
             loop {
                 let prompt = "Allow it? [y] once  [s] for this session  [n] no, with a reason: ";
-                let Some(answer) = self.0.answer(prompt, false).await else {
+                let Some(answer) = self.person.answer(prompt, false).await else {
                     return no("");
                 };
                 if let Some(decision) = decision(&answer) {

@@ -1,5 +1,6 @@
 //! The agent's work as the outputs of the cell that asked for it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -14,16 +15,21 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// Renders events into one cell. What running code puts out is not among it: that reaches the cell as it is.
 pub struct Cell {
-    desk: Desk,
-    request: RawMessage,
-    /// Whether the front end can replace what it shows. One that names the cell keeps it on the screen.
-    live: bool,
-    growing: Option<Growing>,
+    page: Arc<Page>,
     /// The last code that ran to its end, or was written and not run.
     code: Option<String>,
     offered: Option<String>,
     answer: String,
     count: Option<u64>,
+}
+
+/// Where a cell is shown, and the text that grows there.
+pub struct Page {
+    desk: Desk,
+    request: RawMessage,
+    /// Whether the front end can replace what it shows. One that names the cell keeps it on the screen.
+    live: bool,
+    growing: Mutex<Option<Growing>>,
 }
 
 /// A text that is still arriving.
@@ -39,10 +45,12 @@ impl Cell {
         let metadata: Map<String, Value> =
             serde_json::from_slice(&request.metadata).unwrap_or_default();
         Cell {
-            desk,
-            request,
-            live: metadata.contains_key("cellId"),
-            growing: None,
+            page: Arc::new(Page {
+                desk,
+                request,
+                live: metadata.contains_key("cellId"),
+                growing: Mutex::default(),
+            }),
             code: None,
             offered: None,
             answer: String::new(),
@@ -70,17 +78,28 @@ impl Cell {
         self.offered = self.code.take();
     }
 
+    /// For who shows something between what the agent shows.
+    pub fn page(&self) -> Arc<Page> {
+        self.page.clone()
+    }
+
     pub fn note(&self, text: &str) {
-        let text = format!("{text}\n");
-        let name = "stderr".into();
+        self.page.print("stderr", &format!("{text}\n"));
+    }
+}
+
+impl Page {
+    pub fn print(&self, name: &str, text: &str) {
+        let (name, text) = (name.into(), text.to_owned());
         self.desk.publish(&self.request, Stream { name, text });
     }
 
-    fn grow(&mut self, part: Part, text: &str) {
+    fn grow(&self, part: Part, text: &str) {
         if !self.live {
             return;
         }
-        let growing = match &mut self.growing {
+        let mut slot = self.growing();
+        let growing = match &mut *slot {
             Some(growing) if growing.part == part => growing,
             slot => slot.insert(Growing {
                 part,
@@ -91,21 +110,37 @@ impl Cell {
         };
         growing.text.push_str(text);
         if growing.shown.is_none_or(|shown| shown.elapsed() >= FRAME) {
-            let data = bundle(part, &growing.text);
-            let first = growing.shown.replace(Instant::now()).is_none();
-            let display_id = growing.display_id.clone();
-            self.display(data, Some(display_id), !first);
+            self.show_growing(growing);
         }
     }
 
+    /// Shows all of a text that has stopped growing for now.
+    pub fn catch_up(&self) {
+        if let Some(growing) = &mut *self.growing() {
+            self.show_growing(growing);
+        }
+    }
+
+    fn show_growing(&self, growing: &mut Growing) {
+        let data = bundle(growing.part, &growing.text);
+        let first = growing.shown.replace(Instant::now()).is_none();
+        self.display(data, Some(growing.display_id.clone()), !first);
+    }
+
     /// Shows a part that is complete, in the place where it grew.
-    fn show(&mut self, part: Part, data: Map<String, Value>) {
-        match self.growing.take() {
+    fn show(&self, part: Part, text: &str) {
+        let data = bundle(part, text);
+        match self.growing().take() {
             Some(growing) if growing.part == part && growing.shown.is_some() => {
                 self.display(data, Some(growing.display_id), true);
             }
             _ => self.display(data, None, false),
         }
+    }
+
+    fn growing(&self) -> std::sync::MutexGuard<'_, Option<Growing>> {
+        // A text that lacks its last piece is as good as any.
+        self.growing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn display(&self, data: Map<String, Value>, display_id: Option<String>, update: bool) {
@@ -138,7 +173,7 @@ impl Cell {
 impl Sink for Cell {
     fn emit(&mut self, event: Event) {
         match event {
-            Event::Delta { of, text } => self.grow(of, &text),
+            Event::Delta { of, text } => self.page.grow(of, &text),
             Event::Plan {
                 plan,
                 init_plan,
@@ -149,17 +184,18 @@ impl Sink for Cell {
                 } else {
                     plan
                 };
+                // The only step of a plan need not be told twice.
                 let step = match current_plan_step.trim() {
-                    "" => String::new(),
+                    step if step.is_empty() || step == plan.trim() => String::new(),
                     step => format!("\n\n*{step}*"),
                 };
-                self.show(Part::Plan, bundle(Part::Plan, &format!("{plan}{step}")));
+                self.page.show(Part::Plan, &format!("{plan}{step}"));
             }
             Event::Code { code, attempt, .. } => {
                 if attempt > 1 {
                     self.note(&format!("Try {attempt}:"));
                 }
-                self.show(Part::Code, bundle(Part::Code, &code));
+                self.page.show(Part::Code, &code);
                 self.code = Some(code);
             }
             Event::Executed {
@@ -173,7 +209,7 @@ impl Sink for Cell {
                 }
             }
             Event::Answer { message } => {
-                self.show(Part::Answer, bundle(Part::Answer, &message));
+                self.page.show(Part::Answer, &message);
                 self.answer = message;
             }
             // What a kernel raised has a traceback, and is there already.

@@ -120,6 +120,8 @@ struct Bridge {
     questions: Arc<Questions>,
     interrupter: Interrupter,
     place: String,
+    /// Whether the kernel that runs was given anything to do.
+    used: bool,
 }
 
 /// Serves front ends on the addresses of `info` until one of them shuts the kernel down, or `abandoned` says that
@@ -152,6 +154,7 @@ pub async fn serve(
         questions: Arc::default(),
         interrupter,
         place: conduct.place,
+        used: false,
     };
     bridge.start();
     let end = tokio::select! {
@@ -178,6 +181,7 @@ enum Happened {
 impl Bridge {
     fn start(&mut self) {
         self.steps.clear();
+        self.used = false;
         let start = self
             .backing
             .start(self.relay.clone(), self.progress_sender.clone());
@@ -223,8 +227,7 @@ impl Bridge {
             _ => None,
         };
         let relay = self.relay.clone();
-        // A kernel at work is not idle, and neither is one whose front end only listens to it.
-        let idle = idle.filter(|_| matches!(self.seat, Seat::Here(_)));
+        let idle = idle.filter(|_| !matches!(self.seat, Seat::Lent(_)));
         tokio::select! {
             Some(happened) = self.front.next(self.waiting_bytes < WAITING) => Happened::Front(happened),
             happened = seated(&mut self.seat) => happened,
@@ -288,6 +291,10 @@ impl Bridge {
             }
             (Channel::Control, _) => match self.relay.client() {
                 Some(client) => self.relay.forward(&client, channel, message),
+                None if matches!(self.seat, Seat::Empty) => {
+                    let reason = "no kernel runs; the next cell starts one";
+                    relay::unanswered(&self.desk, channel, &message, "KernelDied", reason);
+                }
                 None => self.wait(channel, message),
             },
             _ => {
@@ -337,6 +344,7 @@ impl Bridge {
             abort_waiting(&self.desk, &message);
             return;
         }
+        self.used = true;
         if waiting.told {
             self.desk.publish(&message, ClearOutput { wait: false });
         }
@@ -438,7 +446,10 @@ impl Bridge {
         );
         self.talk.lost(reason);
         let dead = std::mem::replace(&mut self.seat, Seat::Empty);
-        self.start();
+        // One that dies of itself would die again, and again; the next cell tries.
+        if self.used || !self.waiting.is_empty() {
+            self.start();
+        }
         // What is left of the old one ends with its handle, while the new one starts.
         drop(dead);
     }

@@ -6,13 +6,14 @@ use clap::Args;
 
 use super::approver;
 use super::error::{CliError, Exit};
+use super::kept;
 use super::keyboard;
 use super::setup::{self, Author};
 use super::{Global, KernelArgs, ModelArgs, renderer};
 use crate::config::Loaded;
 use crate::event::Status;
 use crate::executor::NoInput;
-use crate::session::conversation::{Conversation, Setup};
+use crate::session::conversation::Setup;
 
 #[derive(Args)]
 pub struct Ask {
@@ -28,6 +29,9 @@ pub struct Ask {
     /// With --session: run the earlier cells again, to have their variables
     #[arg(long, requires = "session")]
     rebuild: bool,
+    /// Let the kernel go on when this ends; `--session` finds its variables again
+    #[arg(long)]
+    keep: bool,
     /// Show the answer alone
     #[arg(short, long)]
     quiet: bool,
@@ -45,13 +49,9 @@ impl Ask {
         let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
         let (_, mut interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
-        let mut conversation = match &self.session {
-            None => Conversation::begin(setup)?,
-            Some(text) => {
-                let id = crate::session::resolve(&setup::workspace(&loaded)?, text)?;
-                Conversation::resume(setup, &id)?
-            }
-        };
+        let session = self.session.as_deref();
+        let mut conversation =
+            kept::open(global, &self.kernel, &loaded, setup, session, self.keep).await?;
         let mut files = Vec::new();
         for file in &self.files {
             files.push(conversation.add_file(file)?);

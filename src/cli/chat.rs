@@ -7,6 +7,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{Completer, Helper, Highlighter, Hinter};
 
 use super::error::{CliError, Exit};
+use super::kept;
 use super::keyboard::{self, Keyboard};
 use super::prompt::Prompt;
 use super::setup;
@@ -38,6 +39,9 @@ pub struct Chat {
     /// Go on with an earlier session: an id, its beginning, or `last`
     #[arg(long, value_name = "ID")]
     session: Option<String>,
+    /// Let the kernel go on when you leave; `heddle session resume` finds its variables again
+    #[arg(long)]
+    keep: bool,
     #[command(flatten)]
     kernel: KernelArgs,
     #[command(flatten)]
@@ -49,13 +53,16 @@ impl Chat {
         let (loaded, setup) = ask::prepare(global, &self.kernel, &self.model).await?;
         let (_, interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
-        let conversation = match &self.session {
-            None => Conversation::begin(setup.clone())?,
-            Some(text) => {
-                let id = crate::session::resolve(&setup::workspace(&loaded)?, text)?;
-                Conversation::resume(setup.clone(), &id)?
-            }
-        };
+        let session = self.session.as_deref();
+        let conversation = kept::open(
+            global,
+            &self.kernel,
+            &loaded,
+            setup.clone(),
+            session,
+            self.keep,
+        )
+        .await?;
         let sink = renderer(global.json, false);
         talk(conversation, setup, sink, interrupts).await
     }

@@ -14,6 +14,7 @@ mod env;
 mod error;
 mod image;
 mod init;
+mod kept;
 mod kernel;
 mod keyboard;
 mod mark;
@@ -122,6 +123,23 @@ pub struct KernelArgs {
     /// A path that an isolated kernel gets to see: read-only, or with :rw to write
     #[arg(long = "mount", value_name = "PATH[:ro|rw]")]
     mounts: Vec<String>,
+}
+
+impl KernelArgs {
+    /// The same options, for a process that starts the kernel for us.
+    fn as_options(&self) -> Vec<String> {
+        let KernelArgs {
+            mode,
+            kernel,
+            env,
+            mounts,
+        } = self;
+        let mode = mode.iter().map(|mode| format!("--mode={mode}"));
+        let kernel = kernel.iter().map(|name| format!("--kernel={name}"));
+        let env = env.iter().map(|variable| format!("--env={variable}"));
+        let mounts = mounts.iter().map(|mount| format!("--mount={mount}"));
+        mode.chain(kernel).chain(env).chain(mounts).collect()
+    }
 }
 
 /// Options of the commands that ask a model.

@@ -8,10 +8,9 @@ use super::error::{CliError, Exit};
 use super::output::{Output, print};
 use super::table::{shortened, table};
 use super::terminal::Terminal;
-use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, keyboard, renderer, setup};
+use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
-use crate::session::conversation::Conversation;
-use crate::session::{self, Summary, export};
+use crate::session::{self, SessionId, Summary, Workspace, export};
 
 /// Columns that a request gets in the list.
 const REQUEST: usize = 48;
@@ -40,37 +39,97 @@ pub enum Session {
         /// An id, its beginning, or `last`
         #[arg(default_value = "last")]
         id: String,
+        /// Let the kernel go on when you leave, for the next time
+        #[arg(long)]
+        keep: bool,
         #[command(flatten)]
         kernel: KernelArgs,
         #[command(flatten)]
         model: ModelArgs,
+    },
+    /// Print the connection file of a session's kept kernel, for `jupyter console --existing` and other front ends
+    Connect {
+        /// An id, its beginning, or `last`
+        #[arg(default_value = "last")]
+        id: String,
+    },
+    /// End the kernel that was kept for a session
+    Stop {
+        /// An id, its beginning, or `last`
+        #[arg(default_value = "last")]
+        id: String,
     },
 }
 
 impl Session {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         match self {
-            Session::List => list(global),
+            Session::List => list(global).await,
             Session::Show { id } => show(global, &id),
             Session::Export { id, output } => export(global, &id, output.as_deref()),
-            Session::Resume { id, kernel, model } => {
+            Session::Resume {
+                id,
+                keep,
+                kernel,
+                model,
+            } => {
                 let (loaded, setup) = ask::prepare(global, &kernel, &model).await?;
-                let id = session::resolve(&setup::workspace(&loaded)?, &id)?;
                 let (_, interrupts) =
                     keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
-                let conversation = Conversation::resume(setup.clone(), &id)?;
+                let conversation =
+                    kept::open(global, &kernel, &loaded, setup.clone(), Some(&id), keep).await?;
                 let sink = renderer(global.json, false);
                 chat::talk(conversation, setup, sink, interrupts).await
             }
+            Session::Connect { id } => connect(global, &id).await,
+            Session::Stop { id } => stop(global, &id).await,
         }
     }
 }
 
-fn list(global: &Global) -> Result<Exit, CliError> {
+/// The session that is meant, and its folder.
+fn find(global: &Global, id: &str) -> Result<(SessionId, Workspace), CliError> {
+    let root = setup::workspace(&setup::load(global, &[])?)?;
+    let id = session::resolve(&root, id)?;
+    let workspace = Workspace::open(&root, &id)?;
+    Ok((id, workspace))
+}
+
+fn not_kept(id: &SessionId) -> CliError {
+    CliError::Missing(format!(
+        "no kernel is kept for session {id}. To have one that goes on: heddle session resume {id} --keep"
+    ))
+}
+
+async fn connect(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let (id, workspace) = find(global, id)?;
+    let file = kept::of(&workspace).await.ok_or_else(|| not_kept(&id))?;
+    print(&format!("{}\n", file.display()))?;
+    Ok(Exit::Done)
+}
+
+async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let (id, workspace) = find(global, id)?;
+    match kept::stop(&workspace).await? {
+        true => {
+            print(&format!("The kernel of session {id} has ended.\n"))?;
+            Ok(Exit::Done)
+        }
+        false => Err(not_kept(&id)),
+    }
+}
+
+async fn list(global: &Global) -> Result<Exit, CliError> {
     let root = setup::workspace(&setup::load(global, &[])?)?;
     let sessions = session::list(&root)?;
+    let kept = futures_util::future::join_all(sessions.iter().map(|summary| async {
+        let workspace = Workspace::open(&root, &summary.id).ok()?;
+        kept::of(&workspace).await
+    }))
+    .await;
+    let sessions: Vec<(Summary, Option<PathBuf>)> = sessions.into_iter().zip(kept).collect();
     if global.json {
-        let line = |summary: &Summary| {
+        let line = |(summary, kept): &(Summary, Option<PathBuf>)| {
             format!(
                 "{}\n",
                 serde_json::json!({
@@ -81,6 +140,7 @@ fn list(global: &Global) -> Result<Exit, CliError> {
                     "rounds": summary.rounds,
                     "cells": summary.cells,
                     "status": summary.status,
+                    "kept": kept,
                 })
             )
         };
@@ -94,15 +154,25 @@ fn list(global: &Global) -> Result<Exit, CliError> {
         ))?;
         return Ok(Exit::Done);
     }
-    let rows: Vec<[String; 5]> = sessions.iter().map(row).collect();
+    let rows: Vec<[String; 6]> = sessions
+        .iter()
+        .map(|(summary, kept)| row(summary, kept.is_some()))
+        .collect();
     print(&table(
-        ["ID", "REQUESTS", "CELLS", "STATUS", "FIRST REQUEST"],
+        [
+            "ID",
+            "REQUESTS",
+            "CELLS",
+            "STATUS",
+            "KERNEL",
+            "FIRST REQUEST",
+        ],
         &rows,
     ))?;
     Ok(Exit::Done)
 }
 
-fn row(summary: &Summary) -> [String; 5] {
+fn row(summary: &Summary, kept: bool) -> [String; 6] {
     let status = match summary.status {
         Some(Status::Ok) => "ok",
         Some(Status::Error) => "error",
@@ -114,6 +184,7 @@ fn row(summary: &Summary) -> [String; 5] {
         summary.rounds.to_string(),
         summary.cells.to_string(),
         status.to_owned(),
+        if kept { "kept" } else { "–" }.to_owned(),
         shortened(summary.first_message.as_deref().unwrap_or(""), REQUEST),
     ]
 }

@@ -308,6 +308,12 @@ pub const KEYS: &[Key] = &[
         "seconds until a kernel must be ready",
     ),
     key(
+        "kernel.keep",
+        Kind::Seconds(1.0, 30.0 * DAY),
+        Some("3600"),
+        "seconds without work after which a kept kernel ends",
+    ),
+    key(
         "code_interpreter.max_retry_count",
         Kind::Integer(0, 100),
         Some("3"),

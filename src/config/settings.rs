@@ -95,6 +95,8 @@ pub struct Kernel {
     pub name: Option<String>,
     pub transport: Transport,
     pub start_timeout: Duration,
+    /// How long a kept kernel may have nothing to do before it ends.
+    pub keep: Duration,
 }
 
 /// The `transport` of a connection file.
@@ -266,6 +268,7 @@ impl Settings {
                     _ => Transport::Ipc,
                 },
                 start_timeout: seconds("kernel.start_timeout"),
+                keep: seconds("kernel.keep"),
             },
             code_interpreter: CodeInterpreter {
                 max_retry_count: count("code_interpreter.max_retry_count"),

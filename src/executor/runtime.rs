@@ -36,6 +36,10 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/loader.py"),
     ),
     (
+        "heddle_runtime.magics",
+        include_str!("../../kernelspec/heddle_runtime/magics.py"),
+    ),
+    (
         "heddle_runtime.packages",
         include_str!("../../kernelspec/heddle_runtime/packages.py"),
     ),

@@ -138,7 +138,8 @@ pub fn answering() -> impl Stream<Item = (PathBuf, ConnectionInfo)> {
     beats.filter_map(std::future::ready)
 }
 
-async fn echoes(connection: &ConnectionInfo) -> bool {
+/// Whether a kernel echoes a heartbeat now.
+pub async fn echoes(connection: &ConnectionInfo) -> bool {
     let deadline = Instant::now() + ECHO;
     let address = connection.address(Channel::Heartbeat);
     let beat = async {

@@ -18,16 +18,16 @@ pub(super) const CONNECTION_FILE: &str = "connection.json";
 pub(super) const INSIDE: &str = "inside.json";
 
 /// Made by [`RunFolder::create`], removed by the kernel's supervisor, or here when no kernel was started.
-pub(super) struct RunFolder {
+pub struct RunFolder {
     path: PathBuf,
-    pub(super) connection: ConnectionInfo,
+    pub connection: ConnectionInfo,
     /// Where the kernel sees the folder.
     inside: PathBuf,
 }
 
 impl RunFolder {
     /// A new folder, which the kernel will see at `inside` of its path.
-    pub(super) fn create(
+    pub fn create(
         transport: Transport,
         kernel_name: &str,
         inside: impl FnOnce(&Path) -> PathBuf,
@@ -85,7 +85,7 @@ impl RunFolder {
         &self.path
     }
 
-    pub(super) fn connection_file(&self) -> PathBuf {
+    pub fn connection_file(&self) -> PathBuf {
         self.path.join(CONNECTION_FILE)
     }
 }

@@ -18,7 +18,7 @@ mod tap;
 
 pub use bare::Bare;
 pub use client::{Client, Exchange, Incoming};
-pub use folder::roots as folder_roots;
+pub use folder::{RunFolder, roots as folder_roots};
 pub use joined::Join;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]
@@ -36,7 +36,6 @@ use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
 use crate::transport::TransportError;
 use discovery::Installed;
-use folder::RunFolder;
 use joined::Joined;
 use python::Python;
 

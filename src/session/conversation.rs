@@ -8,14 +8,14 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::history;
-use super::{Session, SessionError, SessionId};
+use super::{Session, SessionError};
 use crate::agent::approval::Approver;
 use crate::agent::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
-use crate::kernel::{Choice, KernelError, Launcher, Mount, Options};
+use crate::kernel::{Choice, KernelError, Launcher, Options};
 use crate::llm::Provider;
 use crate::protocol::Transport;
 
@@ -72,6 +72,19 @@ pub struct Place {
     pub kernel: String,
 }
 
+impl Place {
+    fn of(setup: &Setup) -> Place {
+        Place {
+            llm: setup.llm.clone(),
+            agent: setup.agent.clone(),
+            environment: setup.environment.clone(),
+            characters: setup.cell.characters,
+            mode: setup.launcher.mode().to_owned(),
+            kernel: setup.choice.name().to_owned(),
+        }
+    }
+}
+
 /// One conversation, open for requests.
 pub struct Conversation {
     session: Session,
@@ -89,13 +102,6 @@ impl Conversation {
     /// Begins a new session; its kernel starts in the background.
     pub fn begin(setup: Setup) -> Result<Conversation, SessionError> {
         let session = Session::create(&setup.root)?;
-        Ok(Conversation::open(setup, session))
-    }
-
-    /// Goes on with an earlier session. What it remembers of its variables is said honestly: they are lost, unless
-    /// [`rebuild`](Self::rebuild) runs its cells again.
-    pub fn resume(setup: Setup, id: &SessionId) -> Result<Conversation, SessionError> {
-        let session = Session::open(&setup.root, id)?;
         Ok(Conversation::open(setup, session))
     }
 
@@ -140,6 +146,10 @@ impl Conversation {
     /// The kernel that was lent has ended, and another is in its place.
     pub fn lost(&mut self, reason: &str) {
         self.rebuildable.clear();
+        // What was to be told of the kernel before it is of no use any more.
+        self.bench
+            .news
+            .retain(|event| !matches!(event, Event::Kernel { .. }));
         let reason = format!("the kernel {reason}");
         self.agent.inform(&format!(
             "A new kernel was started, because {reason}: all variables are lost, files are kept."
@@ -168,28 +178,34 @@ impl Conversation {
         }
     }
 
-    fn open(setup: Setup, session: Session) -> Conversation {
-        let place = Place {
-            llm: setup.llm,
-            agent: setup.agent,
-            environment: setup.environment,
-            characters: setup.cell.characters,
-            mode: setup.launcher.mode().to_owned(),
-            kernel: setup.choice.name().to_owned(),
-        };
-        let mut conversation = Conversation::about(place, session);
+    /// In a kernel that is kept beyond this conversation: one that was just started, or one that has the variables of
+    /// earlier.
+    pub fn kept(setup: Setup, session: Session, executor: Executor, fresh: bool) -> Conversation {
+        let mut conversation = Conversation::about(Place::of(&setup), session);
+        if !fresh {
+            conversation.rebuildable.clear();
+            conversation.bench.news = vec![kernel_event(
+                KernelState::Kept,
+                "it was kept running: variables are as they were",
+            )];
+        }
+        conversation.lend(executor);
+        conversation
+    }
+
+    /// In a kernel of its own, which starts in the background and ends with the conversation. What an earlier session
+    /// remembers of its variables is said honestly: they are lost, unless [`rebuild`](Self::rebuild) runs its cells
+    /// again.
+    pub fn open(setup: Setup, session: Session) -> Conversation {
+        let mut conversation = Conversation::about(Place::of(&setup), session);
         let workspace = conversation.session.workspace();
         let places = Places {
             artifacts: Some(workspace.cwd()),
             texts: Some(workspace.outputs()),
             watch: true,
         };
-        // What was too long for the model can be read again by its code, and not changed.
         let mut grants = setup.grants;
-        grants.mounts.push(Mount {
-            path: workspace.outputs(),
-            writable: false,
-        });
+        grants.mounts.push(workspace.outputs_mount());
         grants
             .mounts
             .extend(setup.packages.iter().map(Packages::mount));

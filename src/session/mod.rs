@@ -13,6 +13,7 @@ mod workspace;
 pub mod conversation;
 pub mod export;
 pub mod history;
+pub mod kept;
 pub mod notebooks;
 
 use std::path::Path;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
-use super::{Session, SessionError, SessionId};
+use super::{Session, SessionError, SessionId, Workspace};
 use crate::protocol::ConnectionInfo;
 
 /// The name of a front end's kernel. The key cannot be found from it.
@@ -22,6 +22,13 @@ pub fn name(file: &Path, connection: &ConnectionInfo) -> String {
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect()
+}
+
+/// The name for what front ends ask in the kernel of a session at the terminal.
+pub fn beside(workspace: &Workspace) -> String {
+    let folder = workspace.folder().file_name();
+    let id = folder.map(|id| id.to_string_lossy().into_owned());
+    format!("beside-{}", id.unwrap_or_default())
 }
 
 /// The session of that kernel in the workspace `root`; a new one where it has none, or where that is in use.

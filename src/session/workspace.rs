@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::{SessionError, SessionId};
+use crate::kernel::Mount;
 
 /// Where a session's files are. Folders have mode 0700.
 #[derive(Clone, Debug)]
@@ -65,6 +66,14 @@ impl Workspace {
     /// The full texts of outputs that were too long for the model.
     pub fn outputs(&self) -> PathBuf {
         self.folder.join("outputs")
+    }
+
+    /// The same, as a kernel sees it: its code can read again what was too long for the model, and not change it.
+    pub fn outputs_mount(&self) -> Mount {
+        Mount {
+            path: self.outputs(),
+            writable: false,
+        }
     }
 
     /// The session's event log.

@@ -18,6 +18,7 @@ fn help_version_and_completions_need_nothing() {
         "run",
         "ask",
         "chat",
+        "attach",
         "check",
         "demo",
         "kernel",

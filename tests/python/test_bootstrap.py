@@ -23,6 +23,19 @@ class Bootstrap(unittest.TestCase):
             kernel.ask(CALL + "variables()")
             self.assertEqual(kernel.run(look).text, bare.run(look).text)
 
+    def test_a_visit_mends_nothing_and_answers_calls(self):
+        watches = "[type(f).__name__ for f in sys.meta_path if 'Watch' in type(f).__name__]"
+        mended = f"import sys, warnings; len(warnings.filters), {watches}"
+        with Kernel(runtime=False) as kernel:
+            before = kernel.run(mended).of("execute_result")[0]["data"]
+            self.assertEqual(kernel.ask(bootstrap(entry="visit"))["version"], "0.1.0")
+            self.assertEqual(kernel.run(mended).of("execute_result")[0]["data"], before)
+            (kernel.cwd / "数据.csv").write_text("a,b\n")
+            (kernel.cwd / ".hidden").write_text("")
+            files = kernel.ask(CALL + "working_directory()")["files"]
+            self.assertIn(["数据.csv", 4], files)
+            self.assertNotIn(".hidden", [name for name, _ in files])
+
     def test_a_second_time_changes_nothing(self):
         count = "len([m for m in sys.modules if 'heddle' in m]), len(sys.meta_path)"
         with Kernel() as kernel:

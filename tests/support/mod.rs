@@ -5,6 +5,7 @@ pub mod conformance;
 pub mod kernels;
 pub mod model_server;
 pub mod process;
+pub mod roles;
 pub mod scripted_kernel;
 pub mod terminal;
 pub mod world;

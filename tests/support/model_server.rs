@@ -268,6 +268,11 @@ impl ModelServer {
         &self.url
     }
 
+    /// Adds answers to the end of the script.
+    pub fn then(&self, answers: Vec<Answer>) {
+        self.script.lock().unwrap().answers.extend(answers);
+    }
+
     /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.script.lock().unwrap().requests.clone()

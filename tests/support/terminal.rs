@@ -1,8 +1,9 @@
-//! The heddle binary in a pseudo-terminal: a person types, and reads the screen.
+//! The heddle binary, or another, in a pseudo-terminal: a person types, and reads the screen.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use nix::pty::{Winsize, openpty};
 
 use super::world::{PATIENCE, World, eventually};
 
-/// A `heddle` at a terminal. Dropped, it is killed.
+/// A program at a terminal. Dropped, it is killed.
 pub struct Terminal {
     child: Child,
     keys: File,
@@ -24,6 +25,11 @@ pub struct Terminal {
 impl Terminal {
     /// Starts `heddle` with these arguments in a terminal of 100 columns and 40 lines.
     pub fn start(world: &World, args: &[&str]) -> Terminal {
+        Terminal::start_program(world, Path::new(env!("CARGO_BIN_EXE_heddle")), args)
+    }
+
+    /// Starts any program so.
+    pub fn start_program(world: &World, program: &Path, args: &[&str]) -> Terminal {
         let size = Winsize {
             ws_row: 40,
             ws_col: 100,
@@ -31,7 +37,7 @@ impl Terminal {
             ws_ypixel: 0,
         };
         let pty = openpty(&size, None).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heddle"));
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()
@@ -106,6 +112,10 @@ impl Terminal {
             String::from_utf8_lossy(&shown).contains(bytes)
         })
         .await;
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
     }
 
     /// Everything that was shown, without colours.

@@ -126,19 +126,17 @@ impl Install {
                 .map_err(CliError::io("the project's folder cannot be found"))?;
             argv.push(format!("--project={}", project.display()));
         }
-        let KernelArgs {
-            mode,
-            kernel,
-            env,
-            mounts,
-        } = &self.kernel;
-        argv.extend(mode.iter().map(|mode| format!("--mode={mode}")));
-        argv.extend(kernel.iter().map(|name| format!("--kernel={name}")));
-        argv.extend(env.iter().map(|variable| format!("--env={variable}")));
-        for mount in setup::grants(&loaded.settings, mounts)?.mounts {
+        // As the front end's working directory will be another, paths are made exact.
+        let grants = setup::grants(&loaded.settings, &self.kernel.mounts)?;
+        let mounts = grants.mounts.iter().map(|mount| {
             let access = if mount.writable { "rw" } else { "ro" };
-            argv.push(format!("--mount={}:{access}", mount.path.display()));
-        }
+            format!("{}:{access}", mount.path.display())
+        });
+        let exact = KernelArgs {
+            mounts: mounts.collect(),
+            ..self.kernel.clone()
+        };
+        argv.extend(exact.as_options());
         let display_name = match (
             &self.display_name,
             loaded.settings.execution_service.kernel_mode,

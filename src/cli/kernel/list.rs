@@ -1,14 +1,17 @@
-//! `heddle kernel list`: the kernelspecs of this machine.
+//! `heddle kernel list`: the kernelspecs of this machine, and the kernels that run.
+
+use futures_util::StreamExt;
 
 use crate::cli::Global;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::table::table;
-use crate::kernel::{discovery, prefixes, python};
+use crate::kernel::{connections, discovery, prefixes, python};
 
-pub fn run(global: &Global) -> Result<Exit, CliError> {
+pub async fn run(global: &Global) -> Result<Exit, CliError> {
     let python = python::find()?;
     let installed = discovery::list(&prefixes());
+    let running: Vec<(std::path::PathBuf, _)> = connections::answering().collect().await;
     if global.json {
         let kernels: Vec<serde_json::Value> = installed
             .iter()
@@ -21,7 +24,8 @@ pub fn run(global: &Global) -> Result<Exit, CliError> {
                 })
             })
             .collect();
-        let listing = serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable)});
+        let listing = serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable),
+            "running": running.iter().map(|(file, _)| file).collect::<Vec<_>>()});
         print(&format!("{listing}\n"))?;
         return Ok(Exit::Done);
     }
@@ -61,6 +65,13 @@ pub fn run(global: &Global) -> Result<Exit, CliError> {
             table(["NAME", "DISPLAY NAME", "LANGUAGE", "FOLDER"], &rows)
         ),
     });
+    if !running.is_empty() {
+        text.push_str("\nRunning now; to join one: heddle attach FILE\n");
+        let lines = running
+            .iter()
+            .map(|(file, _)| format!("{}\n", file.display()));
+        text.extend(lines);
+    }
     print(&text)?;
     Ok(Exit::Done)
 }

@@ -1,8 +1,10 @@
 //! `heddle kernel`: Heddle as a kernel of Jupyter front ends, and the kernels of this machine.
 
 mod install;
+mod keep;
 mod list;
 mod serve;
+mod served;
 
 use clap::Subcommand;
 
@@ -15,11 +17,14 @@ pub enum Kernel {
     Install(install::Install),
     /// Remove a kernel that was installed with `heddle kernel install`
     Uninstall(install::Uninstall),
-    /// The kernels that are installed, and the one that is used without --kernel
+    /// The kernels that are installed, the one that is used without --kernel, and those that run
     List,
     /// Be the kernel of a front end, which starts this itself
     #[command(hide = true)]
     Serve(serve::Serve),
+    /// Hold a session's kernel; `--keep` starts this itself
+    #[command(hide = true)]
+    Keep(keep::Keep),
 }
 
 impl Kernel {
@@ -27,8 +32,9 @@ impl Kernel {
         match self {
             Kernel::Install(install) => install.run(global).await,
             Kernel::Uninstall(uninstall) => uninstall.run(),
-            Kernel::List => list::run(global),
+            Kernel::List => list::run(global).await,
             Kernel::Serve(serve) => serve.run(global).await,
+            Kernel::Keep(keep) => keep.run(global).await,
         }
     }
 }

@@ -1,0 +1,150 @@
+//! Kernels that outlive their command: starting one, coming back to it, ending it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::error::CliError;
+use super::{Global, KernelArgs};
+use crate::config::Loaded;
+use crate::executor::{Executor, Limits, Places};
+use crate::kernel::{Join, Kernel, connections};
+use crate::protocol::content::ShutdownRequest;
+use crate::protocol::{Channel, Content};
+use crate::session::conversation::{Conversation, Setup};
+use crate::session::{self, Session, SessionId, Workspace, kept};
+
+/// How long a kept kernel may take to answer when somebody comes back.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// The connection file of a session's kept kernel, where that answers now.
+pub async fn of(workspace: &Workspace) -> Option<PathBuf> {
+    let path = kept::noted(workspace)?;
+    let connection = connections::read(&path).ok()?;
+    connections::echoes(&connection).await.then_some(path)
+}
+
+/// Opens a conversation: in the kernel that was kept for the session, in one that is kept from now on where that is
+/// asked for, or in one that ends with the command.
+pub async fn open(
+    global: &Global,
+    args: &KernelArgs,
+    loaded: &Loaded,
+    setup: Setup,
+    session: Option<&str>,
+    keep: bool,
+) -> Result<Conversation, CliError> {
+    let session = match session {
+        Some(text) => Session::open(&setup.root, &session::resolve(&setup.root, text)?)?,
+        None => Session::create(&setup.root)?,
+    };
+    let idle = loaded.settings.kernel.keep;
+    let workspace = session.workspace().clone();
+    let (file, fresh) = match of(&workspace).await {
+        Some(file) => (file, false),
+        None if keep => (start(global, args, idle, session.id()).await?, true),
+        None => return Ok(Conversation::open(setup, session)),
+    };
+    let executor = join(&file, &workspace, setup.cell, setup.start_timeout).await?;
+    Ok(Conversation::kept(setup, session, executor, fresh))
+}
+
+async fn join(
+    file: &Path,
+    workspace: &Workspace,
+    limits: Limits,
+    start_timeout: Duration,
+) -> Result<Executor, CliError> {
+    let kernel = Kernel::join(Join {
+        connection_file: file.to_owned(),
+        connection: connections::read(file)?,
+        cwd: workspace.cwd(),
+        patience: start_timeout.max(PATIENCE),
+    })
+    .await?;
+    let places = Places {
+        artifacts: Some(workspace.cwd()),
+        texts: Some(workspace.outputs()),
+        watch: true,
+    };
+    Ok(Executor::over(kernel, places, limits))
+}
+
+/// Starts the process that keeps the kernel, and gives its connection file.
+async fn start(
+    global: &Global,
+    args: &KernelArgs,
+    idle: Duration,
+    id: &SessionId,
+) -> Result<PathBuf, CliError> {
+    let heddle =
+        std::env::current_exe().map_err(CliError::io("the heddle binary cannot be found"))?;
+    let mut command = Command::new(heddle);
+    command
+        .args(["kernel", "keep", id.as_str()])
+        .arg(format!("--idle={}", idle.as_secs_f64()))
+        .args(args.as_options())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    if let Some(project) = &global.project {
+        command.arg("--project").arg(project);
+    }
+    // SAFETY: between fork and exec only setsid is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+    }
+    let failed = |error: String| CliError::Missing(format!("the kernel cannot be kept: {error}"));
+    let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        if let Some(out) = out {
+            BufReader::new(out).read_line(&mut line)?;
+        }
+        let mut reason = String::new();
+        if line.is_empty()
+            && let Some(err) = err
+        {
+            err.take(8192).read_to_string(&mut reason)?;
+        }
+        Ok::<_, std::io::Error>((line, reason))
+    });
+    let (line, reason) = answer
+        .await
+        .map_err(|error| failed(error.to_string()))?
+        .map_err(|error| failed(error.to_string()))?;
+    match line.trim_end() {
+        "" => Err(failed(reason.trim().to_owned())),
+        path => Ok(PathBuf::from(path)),
+    }
+}
+
+/// Ends a session's kept kernel, and waits until it says so. Whether there was one.
+pub async fn stop(workspace: &Workspace) -> Result<bool, CliError> {
+    let Some(file) = of(workspace).await else {
+        return Ok(false);
+    };
+    let kernel = Kernel::join(Join {
+        connection: connections::read(&file)?,
+        connection_file: file,
+        cwd: workspace.cwd(),
+        patience: PATIENCE,
+    })
+    .await?;
+    let request = Content::ShutdownRequest(ShutdownRequest { restart: false });
+    let asked = kernel.client().ask(Channel::Control, request);
+    let ended = async {
+        // It may be gone before its reply is read.
+        let _ = asked.await;
+        kernel.client().death().await
+    };
+    match tokio::time::timeout(PATIENCE, ended).await {
+        Ok(_) => Ok(true),
+        Err(_) => Err(CliError::Missing(
+            "the kept kernel does not end. End its process: pkill -f 'heddle kernel keep'".into(),
+        )),
+    }
+}

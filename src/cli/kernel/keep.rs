@@ -1,0 +1,60 @@
+//! `heddle kernel keep`: holds a session's kernel while nobody is at it.
+//!
+//! It is a bridge like any other, with a socket folder of its own that only this user can enter and a key that only
+//! this user can read; whoever comes back joins it as any client does.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::served::{Served, Whose, load, place};
+use crate::bridge::{self, Conduct};
+use crate::cli::error::{CliError, Exit};
+use crate::cli::{Global, KernelArgs, run, setup};
+use crate::kernel::RunFolder;
+use crate::protocol::Transport;
+use crate::session::{self, kept};
+
+#[derive(Args)]
+pub struct Keep {
+    /// The session's id
+    session: String,
+    /// End when nothing was asked for so long
+    #[arg(long, value_name = "SECONDS", value_parser = run::seconds)]
+    idle: Duration,
+    #[command(flatten)]
+    kernel: KernelArgs,
+}
+
+impl Keep {
+    pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
+        let loaded = load(global, &self.kernel, None)?;
+        let root = setup::workspace(&loaded)?;
+        let id = session::resolve(&root, &self.session)?;
+        let workspace = session::Workspace::open(&root, &id)?;
+        let folder = RunFolder::create(Transport::Ipc, "heddle", |path| path.to_owned())?;
+        let note = kept::Note::write(&workspace, &folder.connection_file())?;
+        let conduct = Conduct {
+            info: None,
+            place: place(&loaded),
+            idle: Some(self.idle),
+        };
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
+        let backing = Served::new(global, self.kernel, loaded, Whose::Session(workspace));
+        // Whoever started us waits for this line.
+        println!("{}", folder.connection_file().display());
+        let _ = std::io::stdout().flush();
+        let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, async {
+            terminate.recv().await;
+        })
+        .await;
+        drop(note);
+        served
+            .map(|_| Exit::Done)
+            .map_err(|error| CliError::Missing(error.to_string()))
+    }
+}

@@ -1,0 +1,125 @@
+//! Kernels that outlive their command: `--keep`, and coming back to them.
+
+mod support;
+
+use std::time::Duration;
+
+use heddle::kernel::Client;
+use heddle::protocol::ConnectionInfo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::json;
+use support::kernels::run;
+use support::model_server::{Answer, ModelServer};
+use support::process;
+use support::world::{Ended, World, eventually};
+
+const SOON: Duration = Duration::from_secs(20);
+
+fn planner(code: &str, send_to: &str, message: &str) -> Answer {
+    let reply = json!({
+        "plan_reasoning": "", "init_plan": "", "plan": "", "current_plan_step": "", "code": code,
+        "stop": if send_to == "User" { "Completed" } else { "InProcess" }, "send_to": send_to, "message": message,
+    });
+    Answer::text(&reply.to_string())
+}
+
+/// A model that runs each of these pieces of code for one request.
+async fn world(codes: &[&str]) -> (ModelServer, World) {
+    let answers = codes.iter().flat_map(|code| {
+        [
+            planner(code, "CodeInterpreter", "Run this."),
+            planner("", "User", "Done."),
+        ]
+    });
+    let server = ModelServer::start(answers.collect()).await;
+    let world = World::new(server.url());
+    (server, world)
+}
+
+fn printed(ended: &Ended) -> String {
+    let streams = ended.of("stream").into_iter();
+    streams.filter_map(|event| event["text"].as_str()).collect()
+}
+
+/// The process that keeps the kernel of this world's session.
+fn keeper(world: &World) -> i32 {
+    let id = world
+        .session()
+        .file_name()
+        .unwrap()
+        .to_string_lossy()
+        .into_owned();
+    let running: Vec<i32> = process::running(&id);
+    assert_eq!(running.len(), 1, "{running:?}");
+    running[0]
+}
+
+#[tokio::test]
+async fn a_kept_kernel_has_its_variables_when_the_session_goes_on_and_is_everybodys() {
+    let (_server, world) = world(&["answer = 6 * 7", "print('still', answer)"]).await;
+    let first = world.ask(&["--keep", "first"]).await;
+    assert_eq!(first.code(), Some(0), "{first:?}");
+    let listed = world.run(&["session", "list"]).await;
+    assert!(listed.text().contains("kept"), "{listed:?}");
+
+    let second = world.ask(&["--session", "last", "second"]).await;
+    assert_eq!(printed(&second), "still 42\n", "{second:?}");
+    assert_eq!(second.one("kernel")["state"], "kept");
+
+    // What jupyter's --existing takes.
+    let connect = world.run(&["session", "connect"]).await;
+    let text = connect.text();
+    let file = text.trim();
+    let info = ConnectionInfo::from_json(&std::fs::read(file).unwrap()).unwrap();
+    let client = Client::connect(&info, tokio::time::Instant::now() + SOON)
+        .await
+        .unwrap();
+    assert_eq!(run(&client, "answer").await.value.as_deref(), Some("42"));
+    drop(client);
+
+    let stopped = world.run(&["session", "stop"]).await;
+    assert_eq!(stopped.code(), Some(0), "{stopped:?}");
+    world.is_quiet().await;
+    let again = world.run(&["session", "connect"]).await;
+    assert_eq!(again.code(), Some(3));
+    assert!(!std::path::Path::new(file).exists());
+}
+
+#[tokio::test]
+async fn a_kept_kernel_ends_when_nobody_asks_anything_for_long_enough() {
+    let (_server, world) = world(&["x = 1"]).await;
+    let world = world.with("HEDDLE_KERNEL_KEEP", "1");
+    let ended = world.ask(&["--keep", "first"]).await;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    eventually(SOON, "the end of the kept kernel", || {
+        world.processes().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_keeper_that_is_killed_takes_its_kernel_along_and_the_session_says_what_is_lost() {
+    let (_server, world) = world(&["x = 1", "print('x' in globals())"]).await;
+    world.ask(&["--keep", "first"]).await;
+    assert!(!world.processes().is_empty());
+    kill(Pid::from_raw(keeper(&world)), Signal::SIGKILL).unwrap();
+    eventually(SOON, "the end of the kept kernel", || {
+        world.processes().is_empty()
+    })
+    .await;
+    let second = world.ask(&["--session", "last", "second"]).await;
+    assert_eq!(printed(&second), "False\n", "{second:?}");
+    assert_eq!(second.one("kernel")["state"], "lost");
+}
+
+#[tokio::test]
+async fn a_kernel_that_cannot_be_kept_says_why() {
+    let (_server, world) = world(&[]).await;
+    let ended = world.ask(&["--keep", "--kernel", "no-such", "first"]).await;
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
+    assert!(
+        format!("{ended:?}").contains("heddle kernel list"),
+        "{ended:?}"
+    );
+}
