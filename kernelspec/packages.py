@@ -7,6 +7,7 @@ of one of Python's own.
 - ``installed`` prints ``{name: version}`` of what the environment has.
 - ``needed SITE NAME[EXTRA]...`` prints the names of the packages in the folder
   SITE that those and their dependencies are. Reads metadata, imports nothing.
+- ``tag`` prints what its compiled modules are for, as JSON.
 - ``pip ...`` is pip, in the copy that Python's ensurepip brings where the
   environment has none.
 """
@@ -14,6 +15,7 @@ of one of Python's own.
 import glob
 import json
 import os
+import platform
 import re
 import runpy
 import sys
@@ -77,6 +79,10 @@ def main(command, *arguments):
         print(json.dumps({name: found.version for name, found in installed().items()}))
     elif command == "needed":
         print(json.dumps(needed(arguments[0], arguments[1:])))
+    elif command == "tag":
+        abi = sysconfig.get_config_var("SOABI") or sys.implementation.cache_tag
+        machine = platform.machine()
+        print(json.dumps(abi if machine in abi else f"{abi}-{machine}"))
     elif command == "pip":
         find_pip()
         sys.argv = ["pip", *arguments]

@@ -204,6 +204,26 @@ async fn a_kernel_that_never_gets_ready_is_ended_before_the_error_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_heddle_that_is_killed_with_the_kernel_it_runs_in_leaves_no_folder() {
+    let kernel = start(Transport::Ipc).await;
+    let code = format!(
+        "
+import subprocess
+code = 'import sys, time; print(sys.argv[-1], flush=True); time.sleep(100)'
+inner = subprocess.Popen([{:?}, 'run', '--mode', 'local', '-c', code], stdout=subprocess.PIPE, text=True)
+print(inner.stdout.readline())",
+        env!("CARGO_BIN_EXE_heddle")
+    );
+    let ran = run(kernel.client(), &code).await;
+    let file = PathBuf::from(ran.stdout.trim());
+    assert!(file.is_file(), "{ran:?}");
+    // Not asked to end, it lets nobody else end in good order.
+    kernel.kill();
+    kernel.shutdown().await;
+    assert!(!file.parent().unwrap().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_death_in_mid_cell_is_told_at_once_and_a_restart_works_on_the_same_file() {
     let mut kernel = start(Transport::Ipc).await;
     let connection_file = kernel.connection_file();

@@ -7,11 +7,13 @@ use super::error::{CliError, Exit};
 use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
+use crate::kernel::Choice;
 use crate::kernel::packages::{Packages, PackagesError, Pin, Requirement};
 
 const ABOUT: &str = "\
 Packages are installed outside of the kernels, from wheels alone, and pinned with their dependencies. Kernels of the
-project import them in every mode, read-only, running ones at once. Without a project they are the user's.";
+project import them in every mode, read-only, running ones at once. Without a project they are the user's. They are for
+one Python: this machine's, or in container mode the image's, whose pip then runs in a container of its own.";
 
 #[derive(Subcommand)]
 #[command(after_help = ABOUT)]
@@ -38,6 +40,9 @@ pub struct Names {
 
 #[derive(Args)]
 pub struct Kernel {
+    /// The mode whose Python they are for, as for code of a model
+    #[arg(long, value_name = "MODE", value_parser = ["auto", "local", "container", "sandbox"])]
+    mode: Option<String>,
     /// The kernelspec whose Python they are for, see `heddle kernel list`
     #[arg(long = "kernel", value_name = "NAME")]
     name: Option<String>,
@@ -122,10 +127,20 @@ fn json(pin: &Pin) -> serde_json::Value {
 
 impl Kernel {
     async fn packages(&self, global: &Global) -> Result<Packages, CliError> {
-        let loaded = setup::load(global, &[("kernel.name", self.name.clone())])?;
+        let loaded = setup::load(
+            global,
+            &[
+                ("execution_service.kernel_mode", self.mode.clone()),
+                ("kernel.name", self.name.clone()),
+            ],
+        )?;
+        let launcher = setup::image_launcher(&loaded.settings).await?;
         tokio::task::spawn_blocking(move || {
-            let choice = setup::own_kernel(&loaded.settings)?;
-            Ok(Packages::of(loaded.project_dir.as_deref(), &choice)?)
+            let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+            if let Choice::InImage { image, .. } = &choice {
+                setup::note(&format!("For kernels in containers of {image}."));
+            }
+            Ok(setup::try_packages(&loaded, &choice, &*launcher)?)
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))?

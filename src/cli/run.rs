@@ -75,7 +75,7 @@ impl Run {
         let chosen = launcher.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
-            let packages = setup::packages(&loaded, &choice);
+            let packages = setup::packages(&loaded, &choice, &*chosen);
             Ok::<_, CliError>((choice, packages))
         })
         .await

@@ -122,6 +122,21 @@ pub async fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Lau
     }
 }
 
+/// The launcher whose kernels a model's code would have, as far as its Python goes: the container's, or any of this
+/// machine's.
+pub async fn image_launcher(settings: &Settings) -> Result<Arc<dyn Launcher>, CliError> {
+    let wanted = Wanted::of(settings);
+    match settings.execution_service.kernel_mode {
+        KernelMode::Container => Ok(mode::choose(Mode::Container, &wanted).await?.launcher),
+        KernelMode::Auto => match mode::choose(Mode::Auto, &wanted).await {
+            Ok(chosen) => Ok(chosen.launcher),
+            // Without any isolation here, the Python is this machine's.
+            Err(_) => Ok(Arc::new(Local::new()?)),
+        },
+        KernelMode::Local | KernelMode::Sandbox => Ok(Arc::new(Local::new()?)),
+    }
+}
+
 /// Asks at the terminal whether a model's code may run unprotected, where nothing else can be had.
 fn allow_local(refused: &KernelError) -> Result<(), CliError> {
     let missing = || CliError::Missing(refused.to_string());
@@ -244,13 +259,6 @@ pub fn choose_kernel_telling(
     }
 }
 
-/// The kernel of this machine: found, or made with progress shown. Blocking.
-pub fn own_kernel(settings: &Settings) -> Result<Choice, CliError> {
-    let bar = Steps::new();
-    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| bar.show(step));
-    Ok(choice?)
-}
-
 /// The kernel with the packages that Heddle pins. Blocking.
 pub fn managed_kernel(launcher: &dyn Launcher) -> Result<Choice, CliError> {
     if let Some(choice) = launcher.choice() {
@@ -293,14 +301,27 @@ impl Drop for Steps {
 
 /// The packages that kernels of this choice can have: the project's, without one the user's. A place that they cannot be
 /// kept in is no reason not to start a kernel. Blocking.
-pub fn packages(loaded: &Loaded, choice: &Choice) -> Option<Packages> {
-    match Packages::of(loaded.project_dir.as_deref(), choice) {
+pub fn packages(loaded: &Loaded, choice: &Choice, launcher: &dyn Launcher) -> Option<Packages> {
+    match try_packages(loaded, choice, launcher) {
         Ok(packages) => Some(packages),
         Err(error @ PackagesError::Link { .. }) => {
             warn(&error.to_string());
             None
         }
         Err(_) => None,
+    }
+}
+
+/// The same, with the reason where there can be none. Blocking.
+pub fn try_packages(
+    loaded: &Loaded,
+    choice: &Choice,
+    launcher: &dyn Launcher,
+) -> Result<Packages, PackagesError> {
+    let project = loaded.project_dir.as_deref();
+    match launcher.packages(project) {
+        Some(packages) => tokio::runtime::Handle::current().block_on(packages),
+        None => Packages::of(project, choice),
     }
 }
 
@@ -403,7 +424,7 @@ pub fn conversation(
     args: &KernelArgs,
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
-    let packages = packages(loaded, &choice);
+    let packages = packages(loaded, &choice, &*launcher);
     Ok(Setup {
         root: workspace(loaded)?,
         llm,

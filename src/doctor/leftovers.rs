@@ -4,7 +4,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::unistd::Uid;
+
 use super::Check;
+use crate::isolation::STRANGER;
 use crate::kernel::container::{self, Engine};
 
 /// Younger folders may belong to a kernel that is starting.
@@ -44,7 +47,7 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
 
 /// Folders of this user's that Heddle made for kernels or connections, and that no process names any more.
 fn find() -> Vec<PathBuf> {
-    let me = nix::unistd::Uid::effective().as_raw();
+    let me = Uid::effective();
     let in_use = command_lines();
     let mut found = Vec::new();
     for root in crate::kernel::folder_roots() {
@@ -57,13 +60,19 @@ fn find() -> Vec<PathBuf> {
                 .ok()
                 .and_then(|time| time.elapsed().ok())
                 .is_some_and(|age| age > GRACE);
-            let ours = is_ours(&name) && meta.is_dir() && meta.uid() == me;
+            let ours = is_ours(&name) && meta.is_dir() && owners(me).contains(&meta.uid());
             if ours && old && !in_use.iter().any(|line| names(line, &path)) {
                 found.push(path);
             }
         }
     }
     found
+}
+
+/// Whom such folders of a user's belong to: root gives them away to the user inside.
+fn owners(user: Uid) -> Vec<u32> {
+    let stranger = user.is_root().then_some(STRANGER);
+    [user.as_raw()].into_iter().chain(stranger).collect()
 }
 
 /// `heddle-` and 32 hexadecimal digits, or `heddle-link-` and anything.
@@ -90,6 +99,12 @@ fn command_lines() -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_looks_for_what_it_gave_away() {
+        assert_eq!(owners(Uid::from_raw(0)), [0, STRANGER]);
+        assert_eq!(owners(Uid::from_raw(1000)), [1000]);
+    }
 
     #[test]
     fn only_folders_of_the_exact_form_are_ours() {

@@ -19,7 +19,7 @@ const PAGE: u64 = 4096;
 /// Bytes that may be in the folder of the sockets, which is on the host's memory.
 const FOLDER: u64 = 1 << 20;
 
-/// Private file systems of the upper level.
+/// Private file systems of the upper level, as far as nothing of the host's is mounted over them.
 const FILE_SYSTEMS: &[&str] = &["/tmp", "/dev/shm", HOME];
 
 /// What is looked at, and how much it may be.
@@ -28,6 +28,8 @@ pub(super) struct Account {
     run_folder: PathBuf,
     /// The kernel's own folders in it, at the lower level.
     private: Vec<PathBuf>,
+    /// The kernel's own file systems, at the upper level.
+    file_systems: Vec<&'static Path>,
 }
 
 impl Account {
@@ -39,6 +41,7 @@ impl Account {
                 Level::Namespaces => Vec::new(),
                 Level::Landlock(_) => landlock::private_folders(run_folder).to_vec(),
             },
+            file_systems: own_file_systems(sandbox),
         }
     }
 
@@ -50,7 +53,7 @@ impl Account {
         let mut files = 0_u64;
         if self.private.is_empty() {
             sockets = sockets.saturating_add(deleted);
-            files += FILE_SYSTEMS.iter().map(|path| used(path)).sum::<u64>();
+            files += self.file_systems.iter().map(|path| used(path)).sum::<u64>();
         } else {
             let private = self.private.iter().map(|path| folder::size(path, &[]));
             files = private.fold(deleted, u64::saturating_add);
@@ -66,6 +69,16 @@ impl Account {
         let exceeds = taken(resident) > self.limit && taken(proportional) > self.limit;
         exceeds.then_some(Report::OutOfMemory(self.limit))
     }
+}
+
+/// What the host's folders hold, such as a workspace that is `/tmp` itself, is not the kernel's. To be called before code
+/// runs that could make links.
+fn own_file_systems(sandbox: &Sandbox) -> Vec<&'static Path> {
+    let shown = sandbox.read.iter().chain(&sandbox.write);
+    let shown: Vec<PathBuf> = shown.filter_map(|path| path.canonicalize().ok()).collect();
+    let own = FILE_SYSTEMS.iter().map(Path::new);
+    own.filter(|path| !shown.iter().any(|above| path.starts_with(above)))
+        .collect()
 }
 
 fn of(process: Pid, name: &str) -> PathBuf {
@@ -116,7 +129,7 @@ fn deleted(processes: &[Pid], folder: &Path) -> u64 {
         .sum()
 }
 
-fn used(path: &str) -> u64 {
+fn used(path: &Path) -> u64 {
     match nix::sys::statvfs::statvfs(path) {
         Ok(stat) => (stat.blocks() - stat.blocks_free()) * stat.fragment_size(),
         Err(_) => 0,

@@ -33,6 +33,9 @@ pub use remedy::namespaces_remedy;
 pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
 
+/// The user inside, where Heddle itself runs as root: no account of the host should have this number.
+pub(crate) const STRANGER: u32 = 65_533;
+
 /// The filter of system calls of the upper level, as the machine's kernel takes it.
 #[cfg(target_os = "linux")]
 pub(crate) fn filter_program() -> Vec<u8> {

@@ -12,8 +12,8 @@ use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chown, pivot_root};
 
-use super::HOME;
-use super::sandbox::{Identity, RUN_FOLDER, STRANGER, Sandbox};
+use super::sandbox::{Identity, RUN_FOLDER, Sandbox};
+use super::{HOME, STRANGER};
 
 /// Where the host's root is while the private one is built.
 const HOST: &str = "/host";

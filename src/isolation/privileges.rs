@@ -5,7 +5,8 @@ use std::io;
 
 use nix::libc;
 
-use super::sandbox::{Identity, STRANGER};
+use super::STRANGER;
+use super::sandbox::Identity;
 
 /// Leaves this process without capabilities, without a way to get any back, and as the sandbox's user.
 pub(super) fn give_up(identity: Identity) -> io::Result<()> {

@@ -19,9 +19,6 @@ use serde::{Deserialize, Serialize};
 use super::level::Level;
 use super::{folder, kept, landlock, loopback, mounts};
 
-/// The user inside, where Heddle itself runs as root: no account of the host should have this number.
-pub const STRANGER: u32 = 65_533;
-
 /// Where the run folder is inside, at the upper level: outside of the private file systems, all of which Landlock lets
 /// the kernel write to.
 pub const RUN_FOLDER: &str = "/run/heddle";

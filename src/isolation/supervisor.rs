@@ -28,6 +28,10 @@ use super::processes::descendants;
 /// The hidden subcommand that makes the binary a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
 
+/// Names the run folder to an unconfined kernel. A Heddle below it, such as one that is itself that kernel, has its own
+/// run folders in there: it is killed together with what would remove them.
+pub(crate) const ENCLOSING: &str = "HEDDLE_RUN_FOLDER";
+
 /// How long descendants may take to end once the last of them was found; only a process stuck in the kernel takes longer.
 const LAST_GASP: Duration = Duration::from_secs(5);
 
@@ -93,6 +97,9 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     let folder = PathBuf::from(folder);
     let mut command = Command::new(program);
     command.args(args);
+    if sandbox.is_empty() && !folder.as_os_str().is_empty() {
+        command.env(ENCLOSING, &folder);
+    }
     let (confinement, folder) = match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
         Ok(begun) => begun,
         Err(reason) => {

@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::KernelError;
 use crate::isolation::remove_folder;
+use crate::isolation::supervisor::ENCLOSING;
 use crate::protocol::{ConnectionInfo, Transport};
 
 /// The connection file, for clients on this side.
 pub(super) const CONNECTION_FILE: &str = "connection.json";
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
-const INSIDE: &str = "inside.json";
+pub(super) const INSIDE: &str = "inside.json";
 
 /// Made by [`RunFolder::create`], removed by the kernel's supervisor, or here when no kernel was started.
 pub struct RunFolder {
@@ -132,9 +133,11 @@ pub fn roots() -> Vec<PathBuf> {
 
 /// Where running kernels have their folders. Short, since a Unix socket's path ends at 107 bytes.
 fn runtime_root() -> PathBuf {
-    std::env::var_os("XDG_RUNTIME_DIR")
+    [ENCLOSING, "XDG_RUNTIME_DIR"]
+        .into_iter()
+        .filter_map(std::env::var_os)
         .map(PathBuf::from)
-        .filter(|path| path.is_absolute() && path.is_dir() && path.as_os_str().len() < 50)
+        .find(|path| path.is_absolute() && path.is_dir() && path.as_os_str().len() < 50)
         .unwrap_or_else(|| {
             let shm = PathBuf::from("/dev/shm");
             if shm.is_dir() {

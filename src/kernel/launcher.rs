@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
+use super::packages::{Packages, PackagesError};
 use super::{Choice, KernelError};
 use crate::isolation::{Command, Exit, Signal, Supervised};
 
@@ -70,6 +71,15 @@ pub trait Launcher: Send + Sync {
 
     /// The kernel that comes with this way to run one; none where it runs any kernel of this machine.
     fn choice(&self) -> Option<Choice> {
+        None
+    }
+
+    /// The packages that a project keeps for the kernel that comes with this; none where that is a Python of this
+    /// machine.
+    fn packages<'a>(
+        &'a self,
+        _project: Option<&'a Path>,
+    ) -> Option<BoxFuture<'a, Result<Packages, PackagesError>>> {
         None
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::container::{
-    Container, Engine, EngineProblem, Surroundings, engine, image, is_beside_us,
+    Container, Engine, EngineProblem, Surroundings, engine, image, is_beside_us, sockets_are_apart,
 };
 use super::{KernelError, Launcher, Local};
 use crate::config::Settings;
@@ -101,7 +101,8 @@ async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Cho
     }
     let surroundings = Surroundings::of_process();
     let engine = engine::find(&surroundings, patience).await?;
-    let apart = engine.in_virtual_machine()
+    let apart = sockets_are_apart()
+        || engine.in_virtual_machine()
         || surroundings.in_container && !is_beside_us(&engine.socket).await;
     let image = find_image(&engine, wanted).await?;
     let because = format!("{} {} answers", engine.kind.name(), engine.version);
@@ -110,13 +111,14 @@ async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Cho
         remedy: "start the installed heddle".into(),
     };
     let socket = engine.socket.display().to_string();
-    let launcher = Container::new(engine, image, wanted.python.clone()).map_err(failed)?;
-    if apart && let Err(reason) = launcher.reaches_here().await {
-        return Err(Missing {
+    let mut launcher = Container::new(engine, image, wanted.python.clone()).map_err(failed)?;
+    if apart {
+        let reach = launcher.reaches_here().await.map_err(|reason| Missing {
             reason: format!("the container engine at {socket} cannot be used from here: {reason}"),
             remedy: "sudo apt install docker.io    (an engine that runs on this very system)"
                 .into(),
-        });
+        })?;
+        launcher = launcher.reached_by(reach);
     }
     Ok(Chosen {
         launcher: Arc::new(launcher),

@@ -94,9 +94,13 @@ pub(super) fn parts(executable: &Path) -> Vec<PathBuf> {
 
 /// What an interpreter's compiled modules are for, such as `cpython-312-x86_64-linux-gnu`; one component of a path.
 pub(super) fn tag(executable: &Path) -> Option<String> {
-    let tag = probe(executable)?.tag;
+    Some(probe(executable)?.tag).filter(|tag| is_tag(tag))
+}
+
+/// Whether it can be one component of a path.
+pub(super) fn is_tag(tag: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (tag.chars().all(plain) && !tag.starts_with('.') && !tag.is_empty()).then_some(tag)
+    tag.chars().all(plain) && !tag.starts_with('.') && (1..100).contains(&tag.len())
 }
 
 /// Interpreters of the user's, the active environment first.
@@ -182,7 +186,7 @@ fn probe(candidate: &Path) -> Option<Answer> {
 }
 
 /// Best effort: without a cache the next start asks again.
-fn remember(cache: &Path, remembered: &Remembered) {
+pub(super) fn remember(cache: &Path, remembered: &impl Serialize) {
     let Some(folder) = cache.parent() else { return };
     if std::fs::create_dir_all(folder).is_ok()
         && let Ok(mut file) = tempfile::NamedTempFile::new_in(folder)
@@ -205,7 +209,7 @@ fn modified(path: &Path) -> Option<u128> {
     Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_nanos())
 }
 
-fn cache_folder() -> Option<PathBuf> {
+pub(super) fn cache_folder() -> Option<PathBuf> {
     use etcetera::BaseStrategy;
     Some(
         etcetera::choose_base_strategy()
@@ -215,7 +219,7 @@ fn cache_folder() -> Option<PathBuf> {
     )
 }
 
-fn short_hash(text: &str) -> String {
+pub(super) fn short_hash(text: &str) -> String {
     Sha256::digest(text.as_bytes())
         .iter()
         .take(8)

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use heddle::kernel::container::{Container, image, is_beside_us};
+use heddle::kernel::container::{Container, Reach, image, is_beside_us};
 
 use crate::host::{BASE, Host, heddle, with_host};
 
@@ -171,7 +171,7 @@ fn the_mode_that_is_found_is_said_in_a_line() {
 }
 
 /// A container of this engine, tried as for an engine in a virtual machine.
-async fn reaches_here(host: &Host) -> Result<(), String> {
+async fn reaches_here(host: &Host) -> Result<Reach, String> {
     let engine = host.engine().await;
     let image = image::find(&engine, BASE).await.unwrap().unwrap();
     let container = Container::with(engine, image, Some("python3".into()), heddle());
@@ -182,7 +182,7 @@ async fn reaches_here(host: &Host) -> Result<(), String> {
 fn an_engine_that_does_not_see_this_machine_is_found_out() {
     with_host(async |host| {
         assert!(is_beside_us(&host.socket).await);
-        reaches_here(host).await.unwrap();
+        assert_eq!(reaches_here(host).await, Ok(Reach::Sockets));
         let mut apart = Host::start_apart();
         assert!(!is_beside_us(&apart.socket).await);
         let reason = reaches_here(&apart).await.unwrap_err();

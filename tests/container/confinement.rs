@@ -1,8 +1,13 @@
 //! What code in a container cannot do.
 
-use heddle::kernel::container::image;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Stdio;
 
-use crate::host::with_host;
+use heddle::kernel::container::{Container, image};
+use heddle::kernel::{Grants, Launch, Launcher};
+
+use crate::host::{BASE, Host, heddle, with_host};
 
 #[test]
 fn there_is_no_network() {
@@ -90,5 +95,149 @@ for act in [lambda: os.unlink('/run/heddle/k-1'), lambda: os.symlink('/tmp', '/r
             "refused refused refused refused"
         );
         kernel.end().await;
+    });
+}
+
+const BRIDGE: &str = "10.213.74.1";
+
+/// What a program prints in a container, with or without a network.
+async fn printed(host: &Host, network: bool, code: &str) -> String {
+    let engine = host.engine().await;
+    let image = image::find(&engine, BASE).await.unwrap().unwrap();
+    let container = Container::with(engine, image, Some("python3".into()), heddle());
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch {
+        argv: ["python3", "-c", code].map(str::to_owned).into(),
+        env: Vec::new(),
+        cwd: folder.path().to_path_buf(),
+        program: Vec::new(),
+        grants: Grants {
+            network,
+            memory: 256 << 20,
+            ..Grants::default()
+        },
+        folder: folder.path().join("run"),
+    };
+    std::fs::create_dir(&launch.folder).unwrap();
+    let process = container.launch(launch).await.unwrap();
+    process.ended().await;
+    process.tail()
+}
+
+#[test]
+fn a_network_is_there_where_it_was_granted_alone() {
+    with_host(async |_| {
+        let mut host = Host::start_with_network(BRIDGE);
+        let serve = "
+import socket
+s = socket.create_server(('0.0.0.0', 7000)); print('ready', flush=True)
+while True: s.accept()[0].sendall(b'reached')";
+        let mut service = host.beside("python3");
+        let service = service.args(["-c", serve]).stdout(Stdio::piped());
+        let mut service = service.spawn().unwrap();
+        let mut line = String::new();
+        let output = service.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+        let code = format!(
+            "import socket; print(socket.create_connection(({BRIDGE:?}, 7000), 3).recv(9))"
+        );
+        let with = printed(&host, true, &code).await;
+        assert!(with.contains("reached"), "{with}");
+        let without = printed(&host, false, &code).await;
+        assert!(without.contains("Network is unreachable"), "{without}");
+        service.kill().unwrap();
+        service.wait().unwrap();
+        host.stop();
+    });
+}
+
+#[test]
+fn processors_are_limited() {
+    with_host(async |host| {
+        let mut place = host.place(&image::own_name()).await;
+        place.grants.cpus = 0.25;
+        let mut kernel = place.start().await;
+        let code = "
+import time
+used, begun = time.process_time(), time.monotonic()
+while time.monotonic() < begun + 2: pass
+print(time.process_time() - used)";
+        let used: f64 = kernel.printed(code).await.parse().unwrap();
+        assert!((0.2..0.8).contains(&used), "{used} of 2 seconds");
+        kernel.end().await;
+    });
+}
+
+fn ran(host: &Host, args: &[&str], cwd: &Path, home: &Path, code: &str) -> (String, String) {
+    let output = host
+        .heddle(&["run", "--mode", "container", "-c", code])
+        .args(args)
+        .current_dir(cwd)
+        .env("HOME", home)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn what_is_mounted_belongs_to_the_user_on_both_sides() {
+    with_host(async |host| {
+        let (cwd, home, other) = (
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        for name in ["read", "write"] {
+            std::fs::create_dir(other.path().join(name)).unwrap();
+            std::fs::write(other.path().join(name).join("given"), name).unwrap();
+        }
+        let path = |name: &str| other.path().join(name).to_string_lossy().into_owned();
+        let (read, write) = (path("read"), path("write"));
+        let code = format!(
+            "
+import os
+for folder in [{read:?}, {write:?}]:
+    print(open(folder + '/given').read(), os.stat(folder + '/given').st_uid == os.getuid())
+    try: print(open(folder + '/made', 'w').write('made'))
+    except OSError as error: print(error.strerror)
+os.chmod({write:?} + '/made', 0o640)"
+        );
+        let (read, write) = (format!("{read}:ro"), format!("{write}:rw"));
+        let args = ["--mount", &read, "--mount", &write];
+        let (said, errors) = ran(host, &args, cwd.path(), home.path(), &code);
+        assert_eq!(
+            said, "read True\nRead-only file system\nwrite True\n4",
+            "{errors}"
+        );
+        let meta = std::fs::metadata(other.path().join("write/made")).unwrap();
+        assert_eq!(meta.uid(), nix::unistd::geteuid().as_raw());
+        assert_eq!(meta.mode() & 0o777, 0o640);
+    });
+}
+
+#[test]
+fn of_a_home_or_the_root_a_kernel_sees_a_folder_of_its_own_alone() {
+    with_host(async |host| {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("secret"), "secret").unwrap();
+        let code = "import os; print(os.getcwd(), os.listdir(), os.path.exists('../secret')); open('made', 'w').close()";
+        for cwd in [home.path(), Path::new("/")] {
+            let own = cwd.join("heddle");
+            let was_there = own.exists();
+            let (said, errors) = ran(host, &[], cwd, home.path(), code);
+            assert!(
+                said.starts_with(&*own.to_string_lossy()) && said.ends_with("False"),
+                "{said}"
+            );
+            assert!(
+                errors.contains("and sees nothing else of the folder above it"),
+                "{errors}"
+            );
+            assert!(own.join("made").exists());
+            if !was_there {
+                std::fs::remove_dir_all(&own).unwrap();
+            }
+        }
     });
 }

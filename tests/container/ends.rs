@@ -1,7 +1,7 @@
 //! How kernels in containers end, and what is left: a clear reason, a session that goes on, and nothing else.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -72,20 +72,26 @@ fn an_engine_that_stops_in_mid_cell_is_named() {
 }
 
 /// A heddle command whose kernel is in the middle of a cell, in a session of its own.
-struct Session {
+pub struct Session {
     heddle: Child,
     workspace: tempfile::TempDir,
     keeper: i32,
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 impl Session {
     fn start(host: &Host, code: &str) -> Session {
+        Session::start_with(host, code, &[])
+    }
+
+    /// With further variables of the environment.
+    pub fn start_with(host: &Host, code: &str, env: &[(&str, &str)]) -> Session {
         let workspace = tempfile::tempdir().unwrap();
         let code = format!("{code}\nprint('running', flush=True)\nimport time; time.sleep(600)");
         let mut heddle = host
             .heddle(&["run", "--mode", "container", "-c", &code])
             .current_dir(workspace.path())
+            .envs(env.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -104,16 +110,16 @@ impl Session {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.heddle.kill().unwrap();
         self.heddle.wait().unwrap();
     }
 
-    fn has_container(&self, host: &Host) -> bool {
+    pub fn has_container(&self, host: &Host) -> bool {
         !host.containers_of(self.workspace.path()).is_empty()
     }
 
-    fn has_mount(&self) -> bool {
+    pub fn has_mount(&self) -> bool {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let workspace = self.workspace.path().to_string_lossy().into_owned();
         mounts
@@ -215,5 +221,99 @@ fn a_container_that_was_never_started_is_cleared_up_by_the_next() {
         host.docker_says(&["rm", &other]);
         let mut living = living;
         living.kill();
+    });
+}
+
+/// The next of a sequence of numbers that looks like chance (xorshift).
+fn next(random: &mut u64) -> u64 {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    *random
+}
+
+/// What is left of a session on this machine: containers, processes, mounts, and files of its run folder.
+fn left_of(host: &Host, workspace: &Path, runtime: &Path) -> Vec<String> {
+    let mut left = host.containers_of(workspace);
+    let name = workspace.to_string_lossy().into_owned();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    left.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&name))
+            .map(str::to_owned),
+    );
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        let works_there =
+            std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == workspace);
+        if command.contains(&name) || works_there {
+            left.push(format!("{} {command}", entry.path().display()));
+        }
+    }
+    let folders = std::fs::read_dir(runtime).unwrap().flatten();
+    left.extend(folders.map(|entry| entry.path().display().to_string()));
+    left
+}
+
+#[test]
+fn nothing_is_left_of_sessions_that_are_killed_at_any_moment() {
+    // HEDDLE_TEST_KILLS makes it more, HEDDLE_TEST_SEED the same as before.
+    let number = |name: &str| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
+    let kills = number("HEDDLE_TEST_KILLS").unwrap_or(20);
+    let clock = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = number("HEDDLE_TEST_SEED").unwrap_or(clock).max(1);
+    eprintln!("HEDDLE_TEST_SEED={seed}");
+    with_host(async |host| {
+        let mut random = seed;
+        let mut living = [Session::start(host, ""), Session::start(host, "")];
+        for round in 0..kills.div_ceil(3) {
+            let mut running: Vec<_> = (0..3.min(kills - round * 3))
+                .map(|_| {
+                    let (workspace, runtime) =
+                        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+                    // Some are on their way out by themselves.
+                    let code = ["1", "import time; time.sleep(60)"][next(&mut random) as usize % 2];
+                    let reach = ["", "apart"][next(&mut random) as usize % 2];
+                    let session = host
+                        .heddle(&["run", "--mode", "container", "-c", code])
+                        .current_dir(workspace.path())
+                        .env("XDG_RUNTIME_DIR", runtime.path())
+                        .env("HEDDLE_CONTAINER_SOCKETS", reach)
+                        .stdout(Stdio::null())
+                        .spawn()
+                        .unwrap();
+                    (session, workspace, runtime)
+                })
+                .collect();
+            for (session, ..) in &mut running {
+                std::thread::sleep(Duration::from_millis(next(&mut random) % 700));
+                session.kill().unwrap();
+                session.wait().unwrap();
+            }
+            let started = std::time::Instant::now();
+            for (_, workspace, runtime) in &running {
+                loop {
+                    let left = left_of(host, workspace.path(), runtime.path());
+                    if left.is_empty() {
+                        break;
+                    }
+                    assert!(
+                        started.elapsed() < Duration::from_secs(3),
+                        "round {round}: {left:#?}"
+                    );
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            }
+        }
+        for session in &mut living {
+            assert!(session.has_container(host) && session.has_mount() && session.folder.exists());
+            assert!(session.heddle.try_wait().unwrap().is_none());
+            session.kill();
+        }
     });
 }

@@ -8,24 +8,38 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use heddle::kernel::Launcher;
-use heddle::kernel::container::{Container, Engine, Surroundings, engine, image};
+use heddle::kernel::container::{Container, Engine, Reach, Surroundings, engine, image};
 
 use crate::place::{Mode, Place};
 
 /// The image that the engine's script makes.
 pub const BASE: &str = "heddle-test-base";
 
+/// How long the engine may take to answer while other tests have it make images.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Read by tests that need a running engine, written by those that stop it.
 static HOST: RwLock<Option<Host>> = RwLock::new(None);
 
 /// A running engine of our own, with the kernel's image in it.
 pub struct Host {
-    script: Child,
+    /// What runs it, unless it was there before.
+    script: Option<Child>,
     pub socket: PathBuf,
 }
 
 impl Host {
+    /// `HEDDLE_TEST_ENGINE`, the socket of another engine that has the image of the tests' base, has the tests run on
+    /// that: on Podman, say.
     fn start() -> Host {
+        if let Some(socket) = std::env::var_os("HEDDLE_TEST_ENGINE") {
+            let host = Host {
+                script: None,
+                socket: socket.into(),
+            };
+            host.make_image();
+            return host;
+        }
         let script = Command::new("tests/support/engine.sh");
         let host = Host::with_script(script, &folder("engine"));
         host.make_image();
@@ -34,14 +48,39 @@ impl Host {
 
     /// An engine with nothing but the base image, which has not the `/dev/shm` of this machine.
     pub fn start_apart() -> Host {
-        let folder = folder("engine-apart");
+        Host::start_beside(
+            "engine-apart",
+            "--mount",
+            "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"",
+        )
+    }
+
+    /// An engine with nothing but the base image, and with a network: its bridge has this address, in a network of
+    /// the engine's own.
+    pub fn start_with_network(address: &str) -> Host {
+        Host::start_beside(
+            "engine-network",
+            "--net",
+            &format!("exec tests/support/engine.sh \"$0\" --bip={address}/24"),
+        )
+    }
+
+    /// Runs a program where that engine is, as far as its network goes.
+    pub fn beside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        let engine = self.script.as_ref().unwrap().id().to_string();
+        command.args(["-t", &engine, "-n", program]);
+        command
+    }
+
+    fn start_beside(name: &str, without: &str, shell: &str) -> Host {
+        let folder = folder(name);
         std::fs::create_dir_all(&folder).unwrap();
         let base = self::folder("engine").join("base.tar");
         // Else it is linked already.
         let _ = std::fs::hard_link(base, folder.join("base.tar"));
         let mut script = Command::new("unshare");
-        let hidden = "mount -t tmpfs none /dev/shm && exec tests/support/engine.sh \"$0\"";
-        script.args(["--mount", "sh", "-c", hidden]);
+        script.args([without, "sh", "-c", shell]);
         Host::with_script(script, &folder)
     }
 
@@ -58,7 +97,7 @@ impl Host {
         let socket = line.strip_prefix("ready ").expect("the engine starts");
         Host {
             socket: socket.trim().into(),
-            script,
+            script: Some(script),
         }
     }
 
@@ -77,8 +116,10 @@ impl Host {
 
     /// Stops the engine, as its service manager does.
     pub fn stop(&mut self) {
-        drop(self.script.stdin.take());
-        self.script.wait().unwrap();
+        if let Some(script) = &mut self.script {
+            drop(script.stdin.take());
+            script.wait().unwrap();
+        }
     }
 
     /// The heddle command, with this engine.
@@ -111,18 +152,33 @@ impl Host {
             docker_host: Some(self.address()),
             ..Surroundings::default()
         };
-        engine::find(&surroundings, engine::PATIENT).await.unwrap()
+        engine::find(&surroundings, PATIENCE).await.unwrap()
     }
 
     /// A place for kernels from an image.
     pub async fn place(&self, image: &str) -> Place {
+        self.place_reached_by(Reach::Sockets, image).await
+    }
+
+    pub async fn place_reached_by(&self, reach: Reach, image: &str) -> Place {
         let engine = self.engine().await;
         let image = image::find(&engine, image).await.unwrap().unwrap();
-        let launcher = Arc::new(Container::with(engine, image, None, heddle()));
+        let launcher = Container::with(engine, image, None, heddle()).reached_by(reach);
         let choice = launcher.choice().unwrap();
         let workspace = tempfile::tempdir().unwrap();
-        let mut place = Place::new(Mode::Container, launcher, choice, heddle(), workspace);
+        let mut place = Place::new(
+            Mode::Container(reach),
+            Arc::new(launcher),
+            choice,
+            heddle(),
+            workspace,
+        );
         place.surroundings.push(("DOCKER_HOST", self.address()));
+        if reach == Reach::Streams {
+            place
+                .surroundings
+                .push(("HEDDLE_CONTAINER_SOCKETS", "apart".into()));
+        }
         place
     }
 
@@ -201,9 +257,14 @@ pub fn with_host_alone(test: impl AsyncFnOnce(Host)) {
     }
 }
 
-/// Runs a test in a container, where its kernels do what they do elsewhere.
+/// Runs a test in a container, where its kernels do what they do elsewhere; also where no socket crosses its border.
 pub fn everywhere<T: Future<Output = ()>>(body: impl Fn(Place) -> T) {
-    with_host(async |host| body(host.place(&image::own_name()).await).await);
+    with_host(async |host| {
+        for reach in [Reach::Sockets, Reach::Streams] {
+            eprintln!("-- {reach:?}");
+            body(host.place_reached_by(reach, &image::own_name()).await).await;
+        }
+    });
 }
 
 /// Waits until something holds.

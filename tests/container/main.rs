@@ -12,9 +12,11 @@ mod host;
 mod images;
 #[path = "../support/limits.rs"]
 mod limits;
+mod packages;
 #[path = "../support/place.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
 mod place;
+mod relay;
 #[path = "../support/victim.rs"]
 mod victim;
 #[path = "../support/working.rs"]

@@ -215,7 +215,7 @@ fn place(mode: Mode) -> Place {
     let launcher: Arc<dyn Launcher> = match mode {
         Mode::Local => Arc::new(Local { supervisor }),
         Mode::Sandbox(level) => Arc::new(Sandboxed::with(supervisor, level).unwrap()),
-        Mode::Container => unreachable!("containers have tests of their own"),
+        Mode::Container(_) => unreachable!("containers have tests of their own"),
     };
     let executable = python();
     let prefix = executable.parent().unwrap().parent().unwrap().to_path_buf();

@@ -96,7 +96,7 @@ fn possessions(place: &Place, folder: &Path) -> Vec<String> {
             .filter(|line| line.contains(&*folder) || line.contains(&mark))
             .map(|line| format!("mount {line}")),
     );
-    if place.mode == Mode::Container {
+    if let Mode::Container(_) = place.mode {
         let docker = |args: &[&str]| {
             let mut command = Command::new("docker");
             command.args(args).envs(place.surroundings.iter().cloned());

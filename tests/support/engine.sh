@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs a container engine of its own, beside any other, until standard input ends: engine.sh FOLDER
+# Runs a container engine of its own, beside any other, until standard input ends: engine.sh FOLDER [NETWORK]
+# NETWORK is dockerd's option for its bridge; none without.
 # FOLDER keeps its images between runs. Prints "ready SOCKET" once it answers. An image heddle-test-base, a Debian
 # with python3, is in it: made without a registry.
 set -eu
@@ -16,11 +17,19 @@ fi
 # A Unix socket's name must be short.
 run=$(mktemp -d /tmp/heddle-engine.XXXXXX)
 chmod 755 "$run"
-trap 'rm -rf "$run"' EXIT
+engine=
+end() {
+  [ -z "$engine" ] || kill "$engine" 2>/dev/null && wait "$engine" || true
+  umount "$run"/exec/netns/* 2>/dev/null || true
+  rm -rf "$run"
+}
+# The shell itself does not call a death by a signal an exit.
+trap end EXIT
+trap 'exit 1' HUP INT TERM
 DOCKER_HOST=unix://$run/docker.sock
 export DOCKER_HOST
 dockerd -H "$DOCKER_HOST" --data-root "$folder/data" --exec-root "$run/exec" --pidfile "$run/pid" \
-  --iptables=false --bridge=none >"$folder/log" 2>&1 9>&- &
+  --iptables=false "${2:---bridge=none}" >"$folder/log" 2>&1 9>&- &
 engine=$!
 tries=0
 until docker version >/dev/null 2>&1; do
@@ -35,6 +44,3 @@ docker image inspect heddle-test-base >/dev/null 2>&1 || docker import "$folder/
 echo "ready $run/docker.sock"
 exec 1>&-
 cat >/dev/null
-kill $engine 2>/dev/null || true
-wait $engine || true
-umount "$run"/exec/netns/* 2>/dev/null || true

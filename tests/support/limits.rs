@@ -1,10 +1,12 @@
 //! What code can take of the machine, and leave on it. Each attempt goes well in local mode, where nothing stops it.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heddle::isolation::level::Level;
+use heddle::kernel::Mount;
 
 use crate::everywhere;
 use crate::place::{Mode, Running};
@@ -74,11 +76,11 @@ fn memory_is_limited_wherever_it_is_taken() {
             let died = outcome.died.clone();
             match (place.mode, died, outcome.raised.as_ref()) {
                 (Mode::Local, None, None) => {}
-                (Mode::Sandbox(_) | Mode::Container, Some(died), _) => {
+                (Mode::Sandbox(_) | Mode::Container(_), Some(died), _) => {
                     assert!(died.contains("memory"), "{name}: {died}");
                 }
                 // A file system that is full, or a call that is refused.
-                (Mode::Sandbox(_) | Mode::Container, None, Some(raised)) => {
+                (Mode::Sandbox(_) | Mode::Container(_), None, Some(raised)) => {
                     assert!(
                         raised.evalue.contains("No space left")
                             // At the lower level the host's folder is closed.
@@ -87,7 +89,7 @@ fn memory_is_limited_wherever_it_is_taken() {
                     );
                 }
                 // The limit ended the children, and they alone.
-                (Mode::Container, None, None) if *name == "memory of children" => {}
+                (Mode::Container(_), None, None) if *name == "memory of children" => {}
                 _ => panic!("{name}: {outcome:?}"),
             }
         }
@@ -96,10 +98,30 @@ fn memory_is_limited_wherever_it_is_taken() {
 }
 
 #[test]
+fn what_lies_in_a_granted_folder_is_nobodys_memory() {
+    everywhere(async |mut place| {
+        // Where else the kernel's own temporary files are, which are its memory.
+        let mut file = tempfile::tempfile_in("/tmp").unwrap();
+        for _ in 0..256 {
+            file.write_all(&[1; 1 << 20]).unwrap();
+        }
+        place.grants.memory = 200 << 20;
+        place.grants.mounts = vec![Mount {
+            path: "/tmp".into(),
+            writable: false,
+        }];
+        let mut kernel = place.start().await;
+        let long = "import time; time.sleep(2); print('still there')";
+        assert_eq!(kernel.printed(long).await, "still there");
+        kernel.end().await;
+    });
+}
+
+#[test]
 fn the_folder_of_the_sockets_holds_sockets_alone_and_is_removed() {
     everywhere(async |place| {
         // Only an engine's own user has a folder there that is watched and not owned by root.
-        if place.mode == Mode::Container {
+        if let Mode::Container(_) = place.mode {
             return;
         }
         let mut kernel = place.start().await;
@@ -276,7 +298,7 @@ attempt(lambda: os.chmod('chmod', 0o4755))";
             .collect();
         match place.mode {
             Mode::Local => assert_eq!(lending.len(), 5, "{lending:?}"),
-            Mode::Sandbox(_) | Mode::Container => assert!(lending.is_empty(), "{lending:?}"),
+            Mode::Sandbox(_) | Mode::Container(_) => assert!(lending.is_empty(), "{lending:?}"),
         }
     });
 }

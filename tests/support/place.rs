@@ -8,6 +8,7 @@ use std::time::Duration;
 use heddle::event::Event;
 use heddle::executor::{Executor, Input, Interrupts, Limits, NoInput, Outcome, Places, interrupts};
 use heddle::isolation::level::Level;
+use heddle::kernel::container::Reach;
 use heddle::kernel::{Choice, Grants, KernelError, Launcher, Options};
 use heddle::protocol::Transport;
 
@@ -16,7 +17,7 @@ use heddle::protocol::Transport;
 pub enum Mode {
     Local,
     Sandbox(Level),
-    Container,
+    Container(Reach),
 }
 
 /// A workspace, and how kernels are started in it.
@@ -72,7 +73,7 @@ impl Place {
         match self.mode {
             Mode::Local => "local",
             Mode::Sandbox(_) => "sandbox",
-            Mode::Container => "container",
+            Mode::Container(_) => "container",
         }
     }
 

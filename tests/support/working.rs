@@ -20,7 +20,7 @@ fn code_does_what_it_does_anywhere() {
         files_belong_to_the_user(&mut kernel, &place).await;
         questions_are_answered(&mut kernel).await;
         threads_pools_and_subprocesses(&mut kernel).await;
-        if let Mode::Local | Mode::Container | Mode::Sandbox(Level::Namespaces) = place.mode {
+        if let Mode::Local | Mode::Container(_) | Mode::Sandbox(Level::Namespaces) = place.mode {
             managers_work(&mut kernel).await;
         }
         kernel.end().await;
@@ -354,7 +354,7 @@ except OSError: print('refused')"
                 assert!(granted.contains("the network cannot be given"), "{granted}");
             }
             // Its network is not the host's, so that this address is its own.
-            Mode::Container => assert_eq!((&*refused, &*granted), ("refused", "refused")),
+            Mode::Container(_) => assert_eq!((&*refused, &*granted), ("refused", "refused")),
         }
     });
 }

@@ -108,7 +108,7 @@ async fn start(
                 // Nobody listens any more when the bridge has ended.
                 let _ = progress.send(step.to_owned());
             })?;
-            let packages = setup::packages(&loaded, &choice);
+            let packages = setup::packages(&loaded, &choice, &*launcher);
             let found = Surroundings {
                 mode: launcher.mode().to_owned(),
                 kernel: choice.name().to_owned(),

@@ -8,6 +8,7 @@ use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -159,12 +160,23 @@ async fn ask(place: Place, patience: Duration) -> Result<(PathBuf, About), Optio
     })
 }
 
-/// `GET /version` without a version in the address, which is the only request that every engine answers: an older one
-/// refuses the addresses of a newer API, and a newer one those of an older.
 async fn version(socket: &Path) -> io::Result<About> {
+    get(socket, "/version").await
+}
+
+/// What only Podman's answer to `GET /info` has.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct OfPodman {
+    rootless: bool,
+}
+
+/// Asks without a version in the address, which every engine answers: an older one refuses the addresses of a newer
+/// API, and a newer one those of an older.
+async fn get<T: DeserializeOwned>(socket: &Path, path: &str) -> io::Result<T> {
     let mut stream = UnixStream::connect(socket).await?;
     stream
-        .write_all(b"GET /version HTTP/1.0\r\nHost: docker\r\n\r\n")
+        .write_all(format!("GET {path} HTTP/1.0\r\nHost: docker\r\n\r\n").as_bytes())
         .await?;
     let mut answer = Vec::new();
     stream.take(ANSWER).read_to_end(&mut answer).await?;
@@ -233,8 +245,13 @@ async fn connect(socket: &Path, about: About) -> Result<Engine, EngineProblem> {
         .components
         .iter()
         .any(|component| component.name.starts_with("Podman"));
+    let rootless = has("rootless")
+        || podman
+            && get::<OfPodman>(socket, "/info")
+                .await
+                .is_ok_and(|podman| podman.rootless);
     Ok(Engine {
-        kind: match (podman, has("rootless")) {
+        kind: match (podman, rootless) {
             (false, false) => Kind::Docker,
             (false, true) => Kind::RootlessDocker,
             (true, false) => Kind::Podman,

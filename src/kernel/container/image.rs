@@ -25,7 +25,7 @@ const PACKAGES: &str = "heddle.packages";
 /// Names the Python to start.
 const PYTHON: &str = "heddle.python";
 /// Marks the early stages of a build.
-const STAGE: &str = "heddle.stage=packages";
+const STAGE: &str = "heddle.stage";
 
 /// How long a registry or a build may be silent.
 const LONG: Duration = Duration::from_secs(3600);
@@ -136,6 +136,8 @@ pub async fn list(engine: &Engine) -> Result<Vec<Image>, ImageError> {
     let found = engine.docker.list_images(Some(options)).await?;
     let mut images: Vec<Image> = found
         .into_iter()
+        // Podman gives what a build was asked to mark to its early stages too.
+        .filter(|image| !image.labels.contains_key(STAGE))
         .flat_map(|image| {
             let mut names = image.repo_tags.clone();
             names.retain(|name| name != "<none>:<none>");
@@ -277,7 +279,7 @@ fn proxies() -> HashMap<String, String> {
 }
 
 /// Whether containers get a network of their own. Where the engine has none, a build uses the machine's.
-async fn has_bridge(engine: &Engine) -> bool {
+pub(super) async fn has_bridge(engine: &Engine) -> bool {
     let bridge = engine.docker.inspect_network("bridge", None).await;
     let podman = engine.docker.inspect_network("podman", None);
     bridge.is_ok() || podman.await.is_ok()

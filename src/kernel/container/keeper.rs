@@ -35,8 +35,10 @@ pub(super) struct Duties {
     pub(super) container: String,
     /// The kernel's run folder.
     pub(super) folder: PathBuf,
-    /// The user inside, where it is not Heddle's: it gets the folder.
+    /// The user inside, where it is not Heddle's.
     pub(super) stranger: Option<u32>,
+    /// Whether that user gets the folder.
+    pub(super) shares_folder: bool,
     /// Folders of the host that code inside can write to, and what in them decides over later kernels.
     pub(super) written: Vec<PathBuf>,
     pub(super) kept: Vec<PathBuf>,
@@ -91,11 +93,13 @@ impl Duties {
             std::os::unix::fs::lchown(path, Some(stranger), Some(stranger))
                 .map_err(|error| format!("{} cannot be given away: {error}", path.display()))
         };
-        let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
-        for entry in entries.flatten() {
-            give(&entry.path())?;
+        if self.shares_folder {
+            let entries = std::fs::read_dir(&self.folder).into_iter().flatten();
+            for entry in entries.flatten() {
+                give(&entry.path())?;
+            }
+            give(&self.folder)?;
         }
-        give(&self.folder)?;
         Lent::lend(&self.container, &self.lent, stranger).map(Some)
     }
 

@@ -14,10 +14,12 @@ use super::image::Image;
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
-use super::running::{Keeper, Running};
-use super::{Engine, Kind};
-use crate::isolation::{HOME, kept};
+use super::relay;
+use super::running::{Keeper, Made, Running};
+use super::{Engine, Kind, Reach};
+use crate::isolation::{HOME, STRANGER, kept};
 use crate::kernel::launcher::{Launch, Launcher, Process};
+use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
 
 /// Where the run folder is inside.
@@ -27,17 +29,17 @@ const START: &str = include_str!("start.sh");
 /// What the Python inside runs first.
 const FILTERED: &str = include_str!("start.py");
 
-/// The user inside where Heddle itself is root: no account of the host should have this number.
-const STRANGER: u32 = 65_533;
-
 /// Runs kernels in containers of one engine, from one image.
+#[derive(Clone)]
 pub struct Container {
-    engine: Engine,
-    image: Image,
+    pub(super) engine: Engine,
+    pub(super) image: Image,
     /// The Python inside, by name or path, where a person or the image has named one.
-    python: Option<String>,
+    pub(super) python: Option<String>,
     /// The heddle binary, executed again as the keeper.
     keeper: PathBuf,
+    /// Whether connections go through the container's standard streams, because no socket crosses its border.
+    relayed: bool,
 }
 
 impl Container {
@@ -68,12 +70,25 @@ impl Container {
             engine,
             image,
             keeper,
+            relayed: false,
+        }
+    }
+
+    /// The same, with kernels that are reached in this way.
+    pub fn reached_by(&self, reach: Reach) -> Container {
+        Container {
+            relayed: reach == Reach::Streams,
+            ..self.clone()
         }
     }
 
     async fn start(&self, launch: Launch) -> Result<Box<dyn Process>, KernelError> {
         let name = format!("heddle-{}", Uuid::new_v4().simple());
         let (user, stranger) = self.user();
+        let plan = self.relayed.then(|| relay::Plan::of(&launch.folder));
+        let plan = plan.transpose().map_err(|error| {
+            KernelError::Launch(format!("its connection file cannot be used: {error}"))
+        })?;
         let mut folders = self.folders(&launch, stranger.is_some(), &name);
         let is_writable = |folder: &&Folder| folder.writable;
         let written = folders.iter().filter(is_writable);
@@ -85,13 +100,16 @@ impl Container {
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
+            shares_folder: !self.relayed,
             lent: folders.iter().map(|folder| folder.inside.clone()).collect(),
         };
-        folders.push(Folder {
-            outside: launch.folder.clone(),
-            inside: FOLDER.into(),
-            writable: true,
-        });
+        if !self.relayed {
+            folders.push(Folder {
+                outside: launch.folder.clone(),
+                inside: FOLDER.into(),
+                writable: true,
+            });
+        }
         let keeper = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         let body = self.body(&launch, &folders, user);
@@ -111,15 +129,16 @@ impl Container {
             .attach_container(&name, Some(attach))
             .await
             .map_err(|error| self.refused(&error))?;
-        let running = Running::follow(
-            self.engine.clone(),
-            name.clone(),
+        let running = Running::follow(Made {
+            engine: self.engine.clone(),
+            name: name.clone(),
             attached,
+            plan,
             keeper,
-            launch.folder,
-            launch.grants.memory,
-            stranger.is_some(),
-        );
+            folder: launch.folder,
+            memory: launch.grants.memory,
+            closes: stranger.is_some() && !self.relayed,
+        });
         docker
             .start_container(&name, None)
             .await
@@ -128,7 +147,7 @@ impl Container {
     }
 
     /// The user inside, as the engine takes it, and its number where Heddle's own, root's, will not do.
-    fn user(&self) -> (String, Option<u32>) {
+    pub(super) fn user(&self) -> (String, Option<u32>) {
         let (uid, gid) = (Uid::effective(), Gid::effective());
         match self.engine.kind {
             // The user outside is root inside, without any capability.
@@ -163,11 +182,21 @@ impl Container {
             .collect()
     }
 
-    fn body(&self, launch: &Launch, folders: &[Folder], user: String) -> ContainerCreateBody {
+    pub(super) fn body(
+        &self,
+        launch: &Launch,
+        folders: &[Folder],
+        user: String,
+    ) -> ContainerCreateBody {
         let grants = &launch.grants;
         let (uid, gid) = user.split_once(':').unwrap_or(("0", "0"));
         let size = grants.memory / 2;
-        let home = format!("rw,nosuid,nodev,size={size},mode=0700,uid={uid},gid={gid}");
+        // Podman gives such a folder to root always; nobody else is in the container to be kept out.
+        let owner = match self.engine.kind {
+            Kind::Podman | Kind::RootlessPodman => "mode=1777".to_owned(),
+            Kind::Docker | Kind::RootlessDocker => format!("mode=0700,uid={uid},gid={gid}"),
+        };
+        let home = format!("rw,nosuid,nodev,size={size},{owner}");
         let temporary = format!("rw,nosuid,nodev,size={size},mode=1777");
         let mut env: Vec<String> = vec![format!("HOME={HOME}")];
         env.extend(["USER=heddle", "LOGNAME=heddle"].map(str::to_owned));
@@ -180,8 +209,21 @@ impl Container {
         command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
+        command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
+        command.push(FOLDER.into());
         command.extend([FILTERED.into(), filter()]);
         command.extend(launch.argv.iter().skip(1).cloned());
+        let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
+        if self.relayed {
+            let sockets = format!("rw,nosuid,nodev,noexec,size=64k,{owner}");
+            temporary.insert(FOLDER.into(), sockets);
+        }
+        // A folder of the host's that is mounted there, such as a workspace that is /tmp itself, takes its place.
+        temporary.retain(|path, _| {
+            !folders
+                .iter()
+                .any(|folder| folder.inside == Path::new(path))
+        });
         let limit = |number: u64| i64::try_from(number).ok();
         ContainerCreateBody {
             image: Some(self.image.id.clone()),
@@ -214,10 +256,7 @@ impl Container {
                 readonly_rootfs: Some(true),
                 userns_mode: (self.engine.kind == Kind::RootlessPodman).then(|| "keep-id".into()),
                 ipc_mode: Some("private".into()),
-                tmpfs: Some(HashMap::from([
-                    ("/tmp".into(), temporary),
-                    (HOME.into(), home),
-                ])),
+                tmpfs: Some(temporary),
                 shm_size: limit(size),
                 memory: limit(grants.memory),
                 // The sum with swap: so there is none.
@@ -241,7 +280,7 @@ impl Container {
         }
     }
 
-    fn refused(&self, error: &DockerError) -> KernelError {
+    pub(super) fn refused(&self, error: &DockerError) -> KernelError {
         let name = &self.image.name;
         KernelError::Launch(match error {
             DockerError::DockerResponseServerError {
@@ -298,6 +337,13 @@ impl Launcher for Container {
         FOLDER.into()
     }
 
+    fn packages<'a>(
+        &'a self,
+        project: Option<&'a Path>,
+    ) -> Option<BoxFuture<'a, Result<Packages, PackagesError>>> {
+        Some(Box::pin(self.packages_for(project)))
+    }
+
     fn choice(&self) -> Option<Choice> {
         Some(Choice::InImage {
             image: self.image.name.clone(),
@@ -307,10 +353,10 @@ impl Launcher for Container {
 }
 
 /// A folder or file of the host's inside.
-struct Folder {
-    outside: PathBuf,
-    inside: PathBuf,
-    writable: bool,
+pub(super) struct Folder {
+    pub(super) outside: PathBuf,
+    pub(super) inside: PathBuf,
+    pub(super) writable: bool,
 }
 
 impl Folder {

@@ -2,6 +2,7 @@
 
 mod context;
 pub mod engine;
+mod errand;
 pub mod image;
 pub mod keeper;
 mod launcher;
@@ -10,6 +11,7 @@ mod owner;
 mod places;
 mod problem;
 mod reach;
+mod relay;
 mod running;
 
 pub use engine::{Engine, Kind};
@@ -17,4 +19,4 @@ pub use launcher::Container;
 pub use owner::{leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
 pub use problem::EngineProblem;
-pub use reach::is_beside_us;
+pub use reach::{Reach, is_beside_us, sockets_are_apart};

@@ -2,22 +2,24 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::container::AttachContainerResults;
+use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptionsBuilder, KillContainerOptionsBuilder};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWrite, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, watch};
 
 use super::Engine;
 use super::keeper::{Duties, SUBCOMMAND};
+use super::relay::{Plan, Relay};
 use crate::isolation::{Exit, Signal};
 use crate::kernel::KernelError;
 use crate::kernel::launcher::Process;
@@ -73,6 +75,22 @@ impl Keeper {
     }
 }
 
+/// A container that is about to be started.
+pub(super) struct Made {
+    pub(super) engine: Engine,
+    pub(super) name: String,
+    pub(super) attached: AttachContainerResults,
+    /// Where its connections go through its standard streams.
+    pub(super) plan: Option<Plan>,
+    pub(super) keeper: Keeper,
+    /// The run folder.
+    pub(super) folder: PathBuf,
+    /// The limit, in bytes.
+    pub(super) memory: u64,
+    /// Whether to close the run folder to the user inside once the sockets are there.
+    pub(super) closes: bool,
+}
+
 /// A kernel in a container. Dropping it has the container removed.
 pub(super) struct Running {
     orders: mpsc::UnboundedSender<Signal>,
@@ -86,15 +104,17 @@ pub(super) struct Running {
 
 impl Running {
     /// Watches over a container that was made and attached to, and is about to be started.
-    pub(super) fn follow(
-        engine: Engine,
-        name: String,
-        attached: AttachContainerResults,
-        keeper: Keeper,
-        folder: PathBuf,
-        memory: u64,
-        closes: bool,
-    ) -> Running {
+    pub(super) fn follow(made: Made) -> Running {
+        let Made {
+            engine,
+            name,
+            attached,
+            plan,
+            keeper,
+            folder,
+            memory,
+            closes,
+        } = made;
         let (orders, order_queue) = mpsc::unbounded_channel();
         let (exit_sender, exit) = watch::channel(None);
         let (ended_sender, ended) = watch::channel(false);
@@ -109,7 +129,9 @@ impl Running {
             seen: Seen::default(),
         };
         tokio::spawn(async move {
-            let exit = watcher.until_exit(attached, events, order_queue).await;
+            let exit = watcher
+                .until_exit(attached, plan, events, order_queue)
+                .await;
             exit_sender.send_replace(Some(exit));
             keeper.end().await;
             ended_sender.send_replace(true);
@@ -178,6 +200,12 @@ struct Seen {
     signalled: bool,
 }
 
+/// What keeps a container's standard input open.
+enum Held {
+    Input(#[expect(dead_code, reason = "held, not used")] Pin<Box<dyn AsyncWrite + Send>>),
+    Relay(Relay),
+}
+
 type Events = BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
 
 struct Watcher {
@@ -193,7 +221,8 @@ struct Watcher {
 fn events(engine: &Engine, name: &str) -> Events {
     let filters = HashMap::from([
         ("container", vec![name]),
-        ("event", vec!["die", "oom", "kill"]),
+        // Podman knows the first by its past alone.
+        ("event", vec!["die", "died", "oom", "kill"]),
     ]);
     let options = EventsOptionsBuilder::default().filters(&filters).build();
     let docker = engine.docker.clone();
@@ -205,16 +234,28 @@ impl Watcher {
     async fn until_exit(
         mut self,
         attached: AttachContainerResults,
+        plan: Option<Plan>,
         mut events: Events,
         mut orders: mpsc::UnboundedReceiver<Signal>,
     ) -> Exit {
         let AttachContainerResults { mut output, input } = attached;
+        // Whoever holds the input holds the lifeline.
+        let mut held = match plan {
+            Some(plan) => Held::Relay(Relay::start(plan, input)),
+            None => Held::Input(input),
+        };
         let mut look = tokio::time::interval(LOOK);
         let mut ordered = false;
         let mut telling = true;
         loop {
             tokio::select! {
                 chunk = output.next() => match chunk {
+                    Some(Ok(LogOutput::StdOut { message })) if let Held::Relay(relay) = &mut held => {
+                        if let Err(reason) = relay.take(&message, |printed| self.keep(printed)) {
+                            self.pass_on(Signal::Kill).await;
+                            return Exit::Because(format!("was ended because of its relay: {reason}"));
+                        }
+                    }
                     Some(Ok(chunk)) => self.keep(chunk.as_ref()),
                     // The container has ended, or the engine.
                     _ => break,
@@ -247,7 +288,9 @@ impl Watcher {
             }
         });
         let _ = told.await;
-        drop(input);
+        if let Held::Relay(relay) = held {
+            relay.finish().await;
+        }
         self.exit(ordered).await
     }
 

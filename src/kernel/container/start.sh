@@ -1,6 +1,8 @@
 # The first program of a kernel's container, below an init: finds a Python that has ipykernel and becomes it.
 # $1: the image's name. $2: a Python, or nothing for the first that will do. $3: "writable" where the working directory
-# must be. $4: what the Python runs first, and $5 its filter of system calls. Then the arguments of the Python.
+# must be. $4: a program for that Python which carries the kernel's connections, or nothing where its sockets are reached
+# from outside; $5: the folder of the sockets. $6: what the kernel's Python runs first, and $7 its filter of system calls.
+# Then the arguments of the Python.
 if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
@@ -23,10 +25,13 @@ if [ -z "$python" ]; then
   echo "To make an image from it that has one: heddle image build --base $1 --tag NAME" >&2
   exit 127
 fi
-[ -d /opt/heddle/home ] && cp -R /opt/heddle/home/. "$HOME" 2>/dev/null
+# What the first plot would wait for is there long before it, and the kernel does not wait for it.
+[ -d /opt/heddle/home ] && ( cp -R /opt/heddle/home/. "$HOME" >/dev/null 2>&1 </dev/null & )
+relay=$4 folder=$5
+shift 5
+[ -n "$relay" ] && exec "$python" -I -S -c "$relay" "$folder" "$python" -c "$@"
 # Standard input ends with Heddle, and then so does all that runs here. The watcher belongs to the init.
 exec 3<&0 0</dev/null
 ( ( cat <&3 >/dev/null 2>&1; kill -KILL -1 ) & )
 exec 3<&-
-shift 3
 exec "$python" -c "$@"

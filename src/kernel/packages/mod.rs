@@ -8,20 +8,24 @@
 //! A change makes a new generation beside the old one and then moves the link, so that whoever reads sees either all
 //! of it or nothing. The folder comes last on a kernel's path: what it holds can hide nothing of the environment.
 
+mod interpreter;
 mod lock;
 mod names;
 mod overlay;
 mod pip;
 mod requirement;
 
+pub use interpreter::{DRIVER, ELSEWHERE, Interpreter, SETTINGS, Said, collect};
 pub use lock::Pin;
 pub use names::{Candidate, package_of};
 pub use requirement::Requirement;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Choice, Mount, python};
+use interpreter::{Asked, Here};
 use overlay::Staged;
 
 /// Something to tell the person while packages are fetched.
@@ -85,7 +89,7 @@ pub struct Packages {
     visible: PathBuf,
     folder: PathBuf,
     /// The interpreter whose pip knows what fits.
-    python: PathBuf,
+    python: Asked,
 }
 
 /// What came of a wish for packages.
@@ -113,17 +117,17 @@ impl Packages {
         let tag = python::tag(&python).ok_or_else(|| {
             PackagesError::NoPython(format!("{} does not answer", python.display()))
         })?;
-        Packages::at(project, &tag, python)
+        Packages::at(project, &tag, Arc::new(Here(python)))
     }
 
-    /// The packages for Pythons of this tag, found and installed by the interpreter `python`.
+    /// The packages for Pythons of this tag, found and installed by one of them.
     ///
     /// # Errors
     /// Where the folder cannot be made, or is not where it seems to be.
     pub fn at(
         project: Option<&Path>,
         tag: &str,
-        python: PathBuf,
+        interpreter: Arc<dyn Interpreter>,
     ) -> Result<Packages, PackagesError> {
         let (base, steps) = match project {
             Some(project) => (project.to_path_buf(), [".heddle", "packages", tag]),
@@ -145,8 +149,11 @@ impl Packages {
         }
         Ok(Packages {
             visible,
+            python: Asked {
+                interpreter,
+                folder: folder.clone(),
+            },
             folder,
-            python,
         })
     }
 

@@ -1,21 +1,16 @@
-//! Calls to pip, the one of the kernel's own Python: it alone knows what fits that Python and this machine.
+//! Calls to pip, the one of the kernel's own Python: it alone knows what fits that Python and its machine.
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Stdio;
 
 use serde::Deserialize;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::Command;
 
 use super::PackagesError;
+use super::interpreter::{Asked, Said};
 use super::lock::{self, Pin};
 use super::requirement::{Requirement, is_name, is_version, normalized};
 
-const DRIVER: &str = include_str!("../../../kernelspec/packages.py");
-
-/// The most that is kept of what a step prints, and read of a report, in bytes.
-const LONGEST_OUTPUT: usize = 1 << 20;
+/// The most that is read of a report, in bytes.
 const LONGEST_REPORT: u64 = 64 << 20;
 
 /// Signs in what pip prints that it did not get through to the index.
@@ -29,28 +24,21 @@ const OFFLINE: &[&str] = &[
 /// One of pip's own lines with more to say than that something failed.
 const NO_MATCH: &str = "No matching distribution found for ";
 
-/// What a step printed.
-struct Said {
-    done: bool,
-    stdout: String,
-    stderr: String,
-}
-
 /// What the environment has, normalized name to version.
-pub(super) async fn installed(python: &Path) -> Result<BTreeMap<String, String>, PackagesError> {
-    let said = run(python, &["installed".into()], &mut |_| {}).await?;
+pub(super) async fn installed(python: &Asked) -> Result<BTreeMap<String, String>, PackagesError> {
+    let said = python.run(&["installed".into()], &mut |_| {}).await?;
     parsed(&said)
 }
 
 /// Which of the packages in the folder `site` the `roots` and their dependencies are.
 pub(super) async fn needed(
-    python: &Path,
+    python: &Asked,
     site: &Path,
     roots: impl Iterator<Item = String>,
 ) -> Result<Vec<String>, PackagesError> {
     let mut args = vec!["needed".into(), site.to_string_lossy().into_owned()];
     args.extend(roots);
-    let said = run(python, &args, &mut |_| {}).await?;
+    let said = python.run(&args, &mut |_| {}).await?;
     parsed(&said)
 }
 
@@ -67,7 +55,7 @@ fn parsed<'a, T: Deserialize<'a>>(said: &'a Said) -> Result<T, PackagesError> {
 /// What there is to install for the pins that are there and the wishes that are new: wheels alone, nothing of what the
 /// environment has, and nothing that would change it.
 pub(super) async fn resolve(
-    python: &Path,
+    python: &Asked,
     folder: &Path,
     pins: &[Pin],
     wishes: &[Requirement],
@@ -92,12 +80,13 @@ pub(super) async fn resolve(
     let kept = pins.iter().filter(|pin| !fixed.contains_key(&pin.name));
     args.extend(kept.map(|pin| format!("{}=={}", pin.root(), pin.version)));
     args.extend(wishes.iter().map(ToString::to_string));
-    let said = run(python, &args, &mut |line| {
-        if let Some(package) = line.strip_prefix("Collecting ") {
-            progress(&format!("Looking up {}", first_word(package)));
-        }
-    })
-    .await?;
+    let said = python
+        .run(&args, &mut |line| {
+            if let Some(package) = line.strip_prefix("Collecting ") {
+                progress(&format!("Looking up {}", first_word(package)));
+            }
+        })
+        .await?;
     if !said.done {
         return Err(explained(python, &said).await);
     }
@@ -120,7 +109,7 @@ pub(super) async fn resolve(
 
 /// Installs exactly these packages into the folder `site`.
 pub(super) async fn fetch(
-    python: &Path,
+    python: &Asked,
     folder: &Path,
     site: &Path,
     pins: &[Pin],
@@ -143,14 +132,15 @@ pub(super) async fn fetch(
     args.push(list.to_string_lossy().into_owned());
     args.push("--target".into());
     args.push(site.to_string_lossy().into_owned());
-    let said = run(python, &args, &mut |line| {
-        if let Some(package) = line.strip_prefix("Collecting ") {
-            progress(&format!("Fetching {}", first_word(package)));
-        } else if line.starts_with("Installing") {
-            progress("Installing the packages");
-        }
-    })
-    .await?;
+    let said = python
+        .run(&args, &mut |line| {
+            if let Some(package) = line.strip_prefix("Collecting ") {
+                progress(&format!("Fetching {}", first_word(package)));
+            } else if line.starts_with("Installing") {
+                progress("Installing the packages");
+            }
+        })
+        .await?;
     match said.done {
         true => Ok(()),
         false => Err(explained(python, &said).await),
@@ -228,7 +218,7 @@ impl Item {
 }
 
 /// What pip's failure means.
-async fn explained(python: &Path, said: &Said) -> PackagesError {
+async fn explained(python: &Asked, said: &Said) -> PackagesError {
     let lines = || said.stderr.lines().chain(said.stdout.lines());
     if let Some(line) = lines().find(|line| OFFLINE.iter().any(|sign| line.contains(sign))) {
         return PackagesError::Offline {
@@ -250,7 +240,7 @@ async fn explained(python: &Path, said: &Said) -> PackagesError {
             "--",
             &name,
         ];
-        let versions = run(python, &args.map(str::to_owned), &mut |_| {}).await;
+        let versions = python.run(&args.map(str::to_owned), &mut |_| {}).await;
         return match versions {
             Ok(versions) if versions.done => PackagesError::NoWheel { wish: missing },
             _ => PackagesError::NoSuchPackage { name: missing },
@@ -295,76 +285,6 @@ fn last_lines(text: &str) -> String {
         .filter(|line| !line.trim().is_empty())
         .collect();
     lines[lines.len().saturating_sub(5)..].join("\n")
-}
-
-/// Runs the driver in the interpreter, its lines to `line`. Dropped, it is killed.
-async fn run(
-    python: &Path,
-    args: &[String],
-    line: &mut (dyn FnMut(&str) + Send),
-) -> Result<Said, PackagesError> {
-    let failed = |error: std::io::Error| {
-        PackagesError::NoPython(format!("{} cannot be started: {error}", python.display()))
-    };
-    let mut command = Command::new(python);
-    command
-        .args(["-I", "-c", DRIVER])
-        .args(args)
-        // A folder in which nobody puts modules.
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        // Settings that lead to another place than the overlay.
-        .env_remove("PIP_TARGET")
-        .env_remove("PIP_PREFIX")
-        .env_remove("PIP_ROOT")
-        .env_remove("PIP_PYTHON")
-        .env("PIP_USER", "0")
-        .env("PIP_REQUIRE_VIRTUALENV", "0")
-        // Nothing is installed into the environment, so one that is managed by others is not touched.
-        .env("PIP_BREAK_SYSTEM_PACKAGES", "1");
-    if std::env::var_os("PIP_RETRIES").is_none() {
-        command.env("PIP_RETRIES", "1");
-    }
-    let mut child = command.spawn().map_err(failed)?;
-    let (output, errors) = (child.stdout.take(), child.stderr.take());
-    let mut silent = |_: &str| {};
-    let (stdout, stderr, status) = tokio::join!(
-        collect(output, line),
-        collect(errors, &mut silent),
-        child.wait()
-    );
-    Ok(Said {
-        done: status.map_err(failed)?.success(),
-        stdout,
-        stderr,
-    })
-}
-
-/// Reads to the end and keeps the beginning.
-async fn collect(
-    source: Option<impl AsyncRead + Unpin>,
-    line: &mut (dyn FnMut(&str) + Send),
-) -> String {
-    let mut kept = String::new();
-    let Some(source) = source else { return kept };
-    let mut reader = BufReader::new(source);
-    loop {
-        let mut bytes = Vec::new();
-        let mut piece = (&mut reader).take(LONGEST_OUTPUT as u64);
-        match piece.read_until(b'\n', &mut bytes).await {
-            Ok(1..) => {}
-            // Whatever can be read no more has ended.
-            Ok(0) | Err(_) => return kept,
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        line(text.trim_end());
-        if kept.len() + text.len() <= LONGEST_OUTPUT {
-            kept.push_str(&text);
-        }
-    }
 }
 
 #[cfg(test)]
