@@ -30,7 +30,10 @@ async fn a_kernel_that_dies_in_a_cell_is_named_and_replaced() {
         evalue.contains("signal 9") || evalue.contains("SIGKILL"),
         "{evalue}"
     );
-    assert!(ran.idle && ran.reply.unwrap().status == ReplyStatus::Error);
+    let reply = ran.reply.unwrap();
+    assert!(ran.idle && reply.status == ReplyStatus::Error);
+    // jupyter console reckons with it.
+    assert!(reply.execution_count.is_some());
     let ran = collect(&mut queued).await;
     assert!(ran.stdout.is_empty() && ran.reply.unwrap().status == ReplyStatus::Aborted);
     // The same bridge, another kernel.
