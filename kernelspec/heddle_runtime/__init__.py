@@ -20,8 +20,9 @@ def start():
 
     Answers ``{"version", "python", "executable"}``, all strings.
     """
-    from . import imports, magics, plotting, shelter, tables
+    from . import imports, magics, plotting, publishing, shelter, tables
 
+    publishing.make_room()
     imports.watch({**plotting.ACTIONS, **tables.ACTIONS, **shelter.ACTIONS})
     magics.explain()
     # IPython's advice for who types `sys.exit()` at its prompt; here it comes from code.

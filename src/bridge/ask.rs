@@ -91,7 +91,7 @@ pub async fn run(mut scene: Scene) -> Ended {
     scene.relay.speak_for(Some(header.msg_id.clone()));
     desk.latest(scene.request.header.clone());
     desk.publish_state(&scene.request, ExecutionState::Busy);
-    let count = next_count(&scene.relay).await;
+    let count = Some(next_count(&scene.relay).await);
     desk.publish(
         &scene.request,
         ExecuteInput {
@@ -120,7 +120,6 @@ pub async fn run(mut scene: Scene) -> Ended {
     if let Some(executor) = &mut executor {
         executor.act_for(None);
     }
-    relay.speak_for(None);
     let mut reply = ExecuteReply {
         execution_count: cell.count().or(count),
         ..ExecuteReply::default()
@@ -151,6 +150,8 @@ pub async fn run(mut scene: Scene) -> Ended {
     }
     desk.reply(Channel::Shell, &message, reply);
     desk.publish_state(&message, ExecutionState::Idle);
+    // Last, as states of the code that ran may come late.
+    relay.speak_for(None);
     Ended { talk, executor }
 }
 
@@ -233,20 +234,26 @@ async fn work(
 }
 
 /// The number of the cell that comes next. The kernel says in any reply how many it has run.
-async fn next_count(relay: &Relay) -> Option<u64> {
-    let client = relay.client()?;
+async fn next_count(relay: &Relay) -> u64 {
     let quiet = ExecuteRequest {
         silent: true,
         store_history: false,
         allow_stdin: false,
         ..ExecuteRequest::default()
     };
-    let asked = client.ask(Channel::Shell, quiet.into());
-    let reply = tokio::time::timeout(PATIENCE, asked).await.ok()?.ok()?;
-    match reply.content {
-        Content::ExecuteReply(reply) => reply.execution_count.map(|count| count + 1),
-        _ => None,
-    }
+    let asked = async {
+        let reply = relay
+            .client()?
+            .ask(Channel::Shell, quiet.into())
+            .await
+            .ok()?;
+        match reply.content {
+            Content::ExecuteReply(reply) => reply.execution_count,
+            _ => None,
+        }
+    };
+    let count = tokio::time::timeout(PATIENCE, asked).await.ok().flatten();
+    count.unwrap_or_else(|| relay.count()) + 1
 }
 
 /// The request to mend the cell that failed last.

@@ -148,17 +148,26 @@ impl Desk {
         self.iopub.ready().await;
     }
 
-    /// Replies to a request.
-    pub fn reply(&self, channel: Channel, request: &RawMessage, content: impl Into<Content>) {
-        let mut reply = Message::request(content, &self.session, "kernel").encode();
+    /// Replies to a request, or asks its sender something; gives the `msg_id`.
+    pub fn reply(
+        &self,
+        channel: Channel,
+        request: &RawMessage,
+        content: impl Into<Content>,
+    ) -> String {
+        let message = Message::request(content, &self.session, "kernel");
+        let mut reply = message.encode();
         reply.identities = request.identities.clone();
         reply.parent_header = request.header.clone();
         self.send(channel, reply);
+        message.header.msg_id
     }
 
-    /// Asks the client that sent `request` for a line.
-    pub fn ask(&self, request: &RawMessage, content: impl Into<Content>) {
-        self.reply(Channel::Stdin, request, content);
+    /// Whether the client of these identities can be asked anything.
+    pub fn is_there(&self, identities: &[Bytes]) -> bool {
+        identities
+            .first()
+            .is_some_and(|identity| self.stdin.reaches(identity))
     }
 
     /// Publishes something that `request` caused.

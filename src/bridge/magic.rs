@@ -26,7 +26,7 @@ pub struct Wish {
 }
 
 /// Whether a message may hold a cell of the agent's, without reading it.
-pub fn may_be(message: &RawMessage) -> bool {
+fn may_be(message: &RawMessage) -> bool {
     message
         .peek()
         .is_ok_and(|peek| peek.msg_type == "execute_request")
@@ -35,7 +35,8 @@ pub fn may_be(message: &RawMessage) -> bool {
 
 /// The wish in a message; what is wrong with it where it cannot be read. `None` for every other message.
 pub fn of(message: &RawMessage) -> Option<Result<Wish, String>> {
-    if !may_be(message) {
+    // What a Heddle runs in a kernel that it has joined is marked.
+    if !may_be(message) || contains(&message.metadata, b"\"heddle\"") {
         return None;
     }
     match Content::decode("execute_request", &message.content) {

@@ -26,7 +26,8 @@ use tokio::task::JoinHandle;
 use crate::executor::{Executor, Interrupter, interrupts};
 use crate::kernel::{Client, Tap};
 use crate::protocol::content::{
-    ClearOutput, ExecutionState, KernelInfoReply, ReplyStatus, ShutdownReply, Stream,
+    ClearOutput, ExecuteRequest, ExecutionState, KernelInfoReply, ReplyStatus, ShutdownReply,
+    Stream,
 };
 use crate::protocol::{Channel, ConnectionInfo, Content, RawMessage};
 use crate::session::Session;
@@ -43,6 +44,8 @@ use relay::Relay;
 const WAITING: usize = 64 << 20;
 /// How long a cell waits for the kernel's start before it is told what it waits for.
 const SILENCE: Duration = Duration::from_millis(1500);
+/// How long a kernel may take to say who it is, once it is ready.
+const INTRODUCTION: Duration = Duration::from_secs(2);
 /// How long the backing kernel may take to end when it is asked to.
 const FAREWELL: Duration = Duration::from_millis(1500);
 
@@ -91,14 +94,16 @@ struct Waiting {
     /// [`Relay::failures`] when it came: a cell is not run when one before it failed meanwhile.
     failures: u64,
     told: bool,
+    /// What it asks of the agent, where it is one of the agent's cells.
+    wish: Option<Result<Wish, String>>,
 }
 
 /// Where the backing kernel is.
 enum Seat {
     Starting(JoinHandle<Result<Executor, String>>),
     Here(Box<Executor>),
-    /// The agent works in it.
-    Lent(JoinHandle<Ended>),
+    /// The agent works in it, for this cell.
+    Lent(JoinHandle<Ended>, Box<RawMessage>),
     /// It could not be started. The next cell tries again.
     Empty,
 }
@@ -122,6 +127,8 @@ struct Bridge {
     place: String,
     /// Whether the kernel that runs was given anything to do.
     used: bool,
+    /// Finds out whether the `idle` of a cell was lost.
+    probe: Option<JoinHandle<()>>,
 }
 
 /// Serves front ends on the addresses of `info` until one of them shuts the kernel down, or `abandoned` says that
@@ -155,6 +162,7 @@ pub async fn serve(
         interrupter,
         place: conduct.place,
         used: false,
+        probe: None,
     };
     bridge.start();
     let end = tokio::select! {
@@ -172,9 +180,13 @@ enum Happened {
     Progress(String),
     Died(String),
     Asked(Box<Ended>),
+    /// The agent's work was cut off by a fault of ours.
+    AskFailed,
     /// The first of the waiting requests can go.
     Room,
     Silence,
+    /// Some cell may be late with its `idle`.
+    Overdue,
     Idle,
 }
 
@@ -185,7 +197,13 @@ impl Bridge {
         let start = self
             .backing
             .start(self.relay.clone(), self.progress_sender.clone());
-        self.seat = Seat::Starting(tokio::spawn(start));
+        self.seat = Seat::Starting(tokio::spawn(async {
+            let executor = start.await?;
+            // What it says of itself is what is answered from then on.
+            let info = executor.kernel().client().info();
+            let _ = tokio::time::timeout(INTRODUCTION, info).await;
+            Ok(executor)
+        }));
     }
 
     async fn run(&mut self, idle: Option<Duration>) -> End {
@@ -200,23 +218,23 @@ impl Bridge {
                         return end;
                     }
                 }
-                Happened::Started(Ok(executor)) => self.begin(*executor).await,
+                Happened::Started(Ok(executor)) => self.begin(*executor),
                 Happened::Started(Err(reason)) => self.cannot_start(&reason),
                 Happened::Progress(step) => self.tell(&step),
                 Happened::Silence => self.tell(""),
                 Happened::Died(reason) => self.died(&reason),
-                Happened::Asked(ended) => self.asked(*ended).await,
+                Happened::Asked(ended) => self.asked(*ended),
+                Happened::AskFailed => self.ask_failed(),
                 Happened::Room => self.pass_on(),
+                Happened::Overdue => self.look_for_lost(),
                 Happened::Idle => return End::Idle,
             }
         }
     }
 
     async fn next(&mut self, idle: Option<Duration>) -> Happened {
-        let room = self.eligible().map(|at| {
-            let message = &self.waiting[at].message;
-            (self.relay.client(), magic::may_be(message))
-        });
+        let client = self.eligible().and_then(|_| self.relay.client());
+        let awaited = matches!(self.seat, Seat::Here(_)) && self.waits_for_cells();
         let untold = matches!(self.seat, Seat::Starting(_))
             && self
                 .waiting
@@ -227,33 +245,38 @@ impl Bridge {
             _ => None,
         };
         let relay = self.relay.clone();
-        let idle = idle.filter(|_| !matches!(self.seat, Seat::Lent(_)));
+        // Neither a kernel at work is idle, nor one that is waited for.
+        let at_rest = matches!(self.seat, Seat::Here(_) | Seat::Empty) && self.waiting.is_empty();
+        let idle = idle.filter(|_| at_rest);
         tokio::select! {
             Some(happened) = self.front.next(self.waiting_bytes < WAITING) => Happened::Front(happened),
             happened = seated(&mut self.seat) => happened,
             Some(reason) = death(dies.as_ref()) => Happened::Died(reason),
             Some(step) = self.progress.recv() => Happened::Progress(step),
-            () = async {
-                if let Some((Some(client), asks)) = &room {
-                    match asks {
-                        true => relay.cells_done().await,
-                        false => client.room().await,
-                    }
-                }
-            }, if room.is_some() => Happened::Room,
+            Some(()) = room(client.as_ref()) => Happened::Room,
+            () = relay.cells_done(), if awaited => Happened::Room,
             () = tokio::time::sleep(SILENCE), if untold => Happened::Silence,
+            () = tokio::time::sleep(relay::OVERDUE), if relay.has_unfinished() => Happened::Overdue,
             () = quiet(&relay, idle), if idle.is_some() => Happened::Idle,
         }
     }
 
-    /// The first waiting request that may go to the kernel now. While the agent works, cells wait and everything else
-    /// passes.
+    /// The first waiting request that may go to the kernel now. While the agent works, or while its next cell waits for
+    /// those before it, cells wait and everything else passes.
     fn eligible(&self) -> Option<usize> {
+        let first_other = || self.waiting.iter().position(|waiting| !waiting.is_cell());
         match &self.seat {
+            Seat::Here(_) if self.waits_for_cells() => first_other(),
             Seat::Here(_) => (!self.waiting.is_empty()).then_some(0),
-            Seat::Lent(_) => self.waiting.iter().position(|waiting| !waiting.is_cell()),
+            Seat::Lent(..) => first_other(),
             _ => None,
         }
+    }
+
+    /// Whether the next request is one of the agent's, and the kernel has cells before it.
+    fn waits_for_cells(&self) -> bool {
+        let next = self.waiting.front();
+        next.is_some_and(|next| next.wish.is_some()) && self.relay.has_cells()
     }
 
     /// Takes a request of a front end.
@@ -266,7 +289,7 @@ impl Bridge {
                 if !self.questions.answer(&message)
                     && let Some(client) = self.relay.client()
                 {
-                    self.relay.forward(&client, channel, message);
+                    self.relay.answer_input(&client, message);
                 }
             }
             (Channel::Stdin, _) => {}
@@ -317,6 +340,7 @@ impl Bridge {
         self.waiting_bytes += bytes;
         self.waiting.push_back(Waiting {
             channel,
+            wish: magic::of(&message),
             message,
             bytes,
             failures: self.relay.failures(),
@@ -337,27 +361,28 @@ impl Bridge {
             return;
         };
         self.waiting_bytes -= waiting.bytes;
+        let (failures, told) = (waiting.failures, waiting.told);
         let Waiting {
-            channel, message, ..
+            channel,
+            message,
+            wish,
+            ..
         } = waiting;
-        if waiting.failures < self.relay.failures() && is_cell(&message) {
-            abort_waiting(&self.desk, &message);
+        if failures < self.relay.failures() && is_cell(&message) {
+            self.relay.abort(&message);
             return;
         }
         self.used = true;
-        if waiting.told {
+        if told {
             self.desk.publish(&message, ClearOutput { wait: false });
         }
-        match (
-            magic::of(&message),
-            std::mem::replace(&mut self.seat, Seat::Empty),
-        ) {
+        match (wish, std::mem::replace(&mut self.seat, Seat::Empty)) {
             (Some(wish), Seat::Here(executor)) => {
                 let (interrupter, interrupts) = interrupts();
                 self.interrupter = interrupter;
-                self.seat = Seat::Lent(tokio::spawn(ask::run(ask::Scene {
+                let work = ask::run(ask::Scene {
                     wish,
-                    request: message,
+                    request: message.clone(),
                     executor: Some(*executor),
                     talk: std::mem::take(&mut self.talk),
                     backing: self.backing.clone(),
@@ -365,7 +390,8 @@ impl Bridge {
                     relay: self.relay.clone(),
                     questions: self.questions.clone(),
                     interrupts,
-                })));
+                });
+                self.seat = Seat::Lent(tokio::spawn(work), Box::new(message));
             }
             (_, seat) => {
                 self.seat = seat;
@@ -376,17 +402,11 @@ impl Bridge {
         }
     }
 
-    async fn begin(&mut self, executor: Executor) {
-        self.learn(&executor).await;
-        self.seat = Seat::Here(Box::new(executor));
-    }
-
-    /// What the kernel says of itself is from now on what is answered.
-    async fn learn(&mut self, executor: &Executor) {
-        let info = executor.kernel().client().info();
-        if let Ok(Ok(info)) = tokio::time::timeout(SILENCE, info).await {
+    fn begin(&mut self, executor: Executor) {
+        if let Some(info) = executor.kernel().client().known_info() {
             self.answers.learn(info);
         }
+        self.seat = Seat::Here(Box::new(executor));
     }
 
     /// Fails the first waiting cell with the reason, and does not run those after it.
@@ -402,10 +422,11 @@ impl Bridge {
                     "KernelStartError",
                     reason,
                 );
-            } else if std::mem::take(&mut first) {
-                relay::refuse(&self.desk, &waiting.message, "KernelStartError", reason);
+            } else if waiting.is_quiet() || std::mem::take(&mut first) {
+                self.relay
+                    .refuse(&waiting.message, "KernelStartError", reason);
             } else {
-                abort_waiting(&self.desk, &waiting.message);
+                self.relay.abort(&waiting.message);
             }
         }
         self.seat = Seat::Empty;
@@ -454,18 +475,53 @@ impl Bridge {
         drop(dead);
     }
 
-    async fn asked(&mut self, ended: Ended) {
+    fn asked(&mut self, ended: Ended) {
         self.talk = ended.talk;
         match ended.executor {
             Some(executor) => self.seat = Seat::Here(Box::new(executor)),
-            None => self.start(),
+            None => self.died("ended while the agent worked in it"),
         }
+    }
+
+    fn ask_failed(&mut self) {
+        let seat = std::mem::replace(&mut self.seat, Seat::Empty);
+        self.relay.speak_for(None);
+        if let Seat::Lent(_, request) = seat {
+            let reason = "the agent's work was cut off by a fault of Heddle's own";
+            self.relay.refuse(&request, "AskError", reason);
+        }
+        self.died("ended with the agent's work");
+    }
+
+    /// Asks the kernel for nothing. What it publishes stays in order: when the `idle` of that has come, those of the
+    /// cells before it have come, or never will.
+    fn look_for_lost(&mut self) {
+        let late = self.relay.overdue();
+        let running = self
+            .probe
+            .as_ref()
+            .is_some_and(|probe| !probe.is_finished());
+        let Some(client) = self.relay.client().filter(|_| !late.is_empty() && !running) else {
+            return;
+        };
+        let relay = self.relay.clone();
+        self.probe = Some(tokio::spawn(async move {
+            let nothing = ExecuteRequest {
+                silent: true,
+                store_history: false,
+                allow_stdin: false,
+                ..ExecuteRequest::default()
+            };
+            let mut exchange = client.request(Channel::Shell, nothing.into());
+            while exchange.next().await.is_some() {}
+            relay.end_in_place(&late);
+        }));
     }
 
     fn interrupt(&mut self) {
         match &self.seat {
             Seat::Here(executor) => executor.kernel().interrupt(),
-            Seat::Lent(_) => self.interrupter.press(),
+            Seat::Lent(..) => self.interrupter.press(),
             // A kernel that starts runs nothing yet; what waits for it is not wanted any more.
             _ => self.cannot_run_waiting(),
         }
@@ -475,8 +531,7 @@ impl Bridge {
         for waiting in std::mem::take(&mut self.waiting) {
             if waiting.is_cell() {
                 self.waiting_bytes -= waiting.bytes;
-                relay::refuse(
-                    &self.desk,
+                self.relay.refuse(
                     &waiting.message,
                     "KeyboardInterrupt",
                     "interrupted before the kernel was ready",
@@ -509,14 +564,18 @@ impl Bridge {
 
     /// Ends whatever runs.
     async fn end(&mut self) {
+        if let Some(probe) = self.probe.take() {
+            cut_off(probe).await;
+        }
         self.relay.disconnect();
         match std::mem::replace(&mut self.seat, Seat::Empty) {
             Seat::Here(executor) => {
-                executor.kernel().kill();
+                // Code that runs is stopped, and what it has to tidy up has its moment.
+                executor.kernel().interrupt();
                 let _ = tokio::time::timeout(FAREWELL, executor.shutdown()).await;
             }
-            Seat::Starting(start) => start.abort(),
-            Seat::Lent(ask) => ask.abort(),
+            Seat::Starting(start) => cut_off(start).await,
+            Seat::Lent(ask, _) => cut_off(ask).await,
             Seat::Empty => {}
         }
     }
@@ -526,16 +585,27 @@ impl Waiting {
     fn is_cell(&self) -> bool {
         is_cell(&self.message)
     }
+
+    /// Whether it is a cell that a front end runs for itself.
+    fn is_quiet(&self) -> bool {
+        matches!(
+            Content::decode("execute_request", &self.message.content),
+            Content::ExecuteRequest(cell) if cell.silent || !cell.store_history
+        )
+    }
+}
+
+/// Ends a task, and with it the kernel that it holds.
+async fn cut_off<T>(task: JoinHandle<T>) {
+    task.abort();
+    // Ended, or cut off: either way it is over.
+    let _ = task.await;
 }
 
 fn is_cell(message: &RawMessage) -> bool {
     message
         .peek()
         .is_ok_and(|peek| peek.msg_type == "execute_request")
-}
-
-fn abort_waiting(desk: &Desk, message: &RawMessage) {
-    relay::abort(desk, message);
 }
 
 /// Waits for what the seat's task brings.
@@ -547,12 +617,18 @@ async fn seated(seat: &mut Seat) -> Happened {
                 .unwrap_or_else(|error| Err(format!("the start was cut off: {error}")))
                 .map(Box::new),
         ),
-        Seat::Lent(ask) => match ask.await {
+        Seat::Lent(ask, _) => match ask.await {
             Ok(ended) => Happened::Asked(Box::new(ended)),
-            Err(_) => Happened::Asked(Box::default()),
+            Err(_) => Happened::AskFailed,
         },
         _ => std::future::pending().await,
     }
+}
+
+/// Waits until a kernel can take more; none without a kernel.
+async fn room(client: Option<&Client>) -> Option<()> {
+    client?.room().await;
+    Some(())
 }
 
 /// Waits for a kernel's end; none without a kernel.

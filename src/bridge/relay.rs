@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -11,12 +12,15 @@ use tokio::sync::watch;
 use super::front::Desk;
 use crate::kernel::{Client, Tap};
 use crate::protocol::content::{
-    Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus,
+    Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus, Stream,
 };
 use crate::protocol::{Channel, Content, RawMessage};
 
 /// Requests that may wait for their answers at a time. Whoever sends more of them loses the way back of the oldest.
 const MOST_OPEN: usize = 16_384;
+
+/// How long an `idle` may come after its reply before it is looked into whether it was lost.
+pub const OVERDUE: Duration = Duration::from_secs(1);
 
 /// A request that the kernel has and has not replied to.
 struct Open {
@@ -25,6 +29,8 @@ struct Open {
     /// Without its buffers, and for other requests than cells without its content.
     request: RawMessage,
     number: u64,
+    /// Whether its `idle` has come, before its reply.
+    idle: bool,
 }
 
 /// A cell that failed, for who wants to mend it.
@@ -38,6 +44,8 @@ pub struct Failed {
 pub struct Relay {
     desk: Desk,
     open: Mutex<HashMap<String, Open>>,
+    /// Cells whose reply has come and whose `idle` has not: when the reply came, and what their outputs name.
+    unfinished: Mutex<HashMap<String, (Instant, RawMessage)>>,
     /// Cells that the kernel has.
     cells: watch::Sender<usize>,
     numbers: AtomicU64,
@@ -46,6 +54,10 @@ pub struct Relay {
     failures: AtomicU64,
     last_failed: Mutex<Option<Failed>>,
     client: Mutex<Option<Client>>,
+    /// The number of the latest cell. Front ends reckon with it, so that no reply may lack one.
+    count: AtomicU64,
+    /// Whose cell asked for input last.
+    questioned: Mutex<Vec<Bytes>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -58,12 +70,15 @@ impl Relay {
         Arc::new(Relay {
             desk,
             open: Mutex::default(),
+            unfinished: Mutex::default(),
             cells: watch::Sender::new(0),
             numbers: AtomicU64::new(0),
             asked: Mutex::default(),
             failures: AtomicU64::new(0),
             last_failed: Mutex::default(),
             client: Mutex::default(),
+            count: AtomicU64::new(0),
+            questioned: Mutex::default(),
         })
     }
 
@@ -71,7 +86,7 @@ impl Relay {
     pub fn forward(&self, client: &Client, channel: Channel, message: RawMessage) {
         let Ok(peek) = message.peek() else { return };
         let is_cell = peek.msg_type == "execute_request";
-        let answered = channel != Channel::Stdin && !peek.msg_type.starts_with("comm_");
+        let answered = !peek.msg_type.starts_with("comm_");
         if answered || peek.msg_type == "comm_info_request" {
             let open = Open {
                 channel,
@@ -86,13 +101,18 @@ impl Relay {
                     ..RawMessage::default()
                 },
                 number: self.numbers.fetch_add(1, Ordering::Relaxed),
+                idle: false,
             };
             self.remember(peek.msg_id.into_owned(), open);
         }
-        if is_cell {
-            self.desk.latest(message.header.clone());
-        }
         client.forward(channel, message);
+    }
+
+    /// Passes an answer on to the code that asked, where it comes from the client whose cell that is.
+    pub fn answer_input(&self, client: &Client, reply: RawMessage) {
+        if *lock(&self.questioned) == reply.identities {
+            client.forward(Channel::Stdin, reply);
+        }
     }
 
     fn remember(&self, msg_id: String, open: Open) {
@@ -118,6 +138,11 @@ impl Relay {
             self.cells.send_modify(|cells| *cells -= 1);
         }
         open
+    }
+
+    /// Whether the kernel has a cell that it has not answered.
+    pub fn has_cells(&self) -> bool {
+        *self.cells.borrow() > 0
     }
 
     /// Waits until the kernel has answered every cell that it was given.
@@ -156,6 +181,10 @@ impl Relay {
 
     /// Answers everything that a kernel that has ended still owed: an error to the cell that ran, `aborted` to the rest.
     pub fn abandon(&self, ename: &str, reason: &str) {
+        let unfinished: Vec<_> = lock(&self.unfinished).drain().collect();
+        for (_, (_, request)) in unfinished {
+            self.desk.publish_state(&request, ExecutionState::Idle);
+        }
         let mut all: Vec<Open> = lock(&self.open).drain().map(|(_, open)| open).collect();
         self.cells.send_replace(0);
         all.sort_by_key(|open| open.number);
@@ -163,9 +192,9 @@ impl Relay {
         for (at, open) in all.iter().enumerate() {
             if running == Some(at) {
                 running = None;
-                refuse(&self.desk, &open.request, ename, reason);
+                self.refuse(&open.request, ename, reason);
             } else if open.is_cell() {
-                abort(&self.desk, &open.request);
+                self.abort(&open.request);
             } else {
                 unanswered(&self.desk, open.channel, &open.request, ename, reason);
             }
@@ -178,9 +207,51 @@ impl Relay {
         let Some(open) = open else { return };
         if open.is_cell() {
             self.look_at(&open, &reply);
+            if !open.idle
+                && let Some(id) = reply.parent_msg_id()
+            {
+                let awaits = (Instant::now(), open.request.clone());
+                lock(&self.unfinished).insert(id.into_owned(), awaits);
+            }
         }
         reply.identities = open.request.identities;
         self.desk.send(channel, reply);
+    }
+
+    /// A cell has reached its end.
+    fn is_idle(&self, msg_id: &str) {
+        if lock(&self.unfinished).remove(msg_id).is_none()
+            && let Some(open) = lock(&self.open).get_mut(msg_id)
+        {
+            open.idle = true;
+        }
+    }
+
+    /// Cells whose `idle` is late. A kernel whose subscriber is slow drops what it publishes, and says nothing.
+    pub fn overdue(&self) -> Vec<String> {
+        let all = lock(&self.unfinished);
+        let late = all
+            .iter()
+            .filter(|(_, (since, _))| since.elapsed() >= OVERDUE);
+        late.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether some cell waits for its `idle`.
+    pub fn has_unfinished(&self) -> bool {
+        !lock(&self.unfinished).is_empty()
+    }
+
+    /// Ends these cells in place of the kernel, where their `idle` has still not come.
+    pub fn end_in_place(&self, cells: &[String]) {
+        for id in cells {
+            let Some((_, request)) = lock(&self.unfinished).remove(id) else {
+                continue;
+            };
+            let text = "\n[the kernel dropped some of this cell's output]\n".to_owned();
+            let name = "stderr".into();
+            self.desk.publish(&request, Stream { name, text });
+            self.desk.publish_state(&request, ExecutionState::Idle);
+        }
     }
 
     /// Keeps what a failed cell is known by.
@@ -218,6 +289,7 @@ impl Relay {
             open.map(|open| open.request.identities.clone())
         };
         if let Some(identities) = identities {
+            lock(&self.questioned).clone_from(&identities);
             question.identities = identities;
             self.desk.send(Channel::Stdin, question);
         }
@@ -230,7 +302,18 @@ impl Relay {
             "iopub_welcome" | "shutdown_reply" => return,
             // The front ends' kernel has long been there.
             "status" if contains(&message.content, b"starting") => return,
-            "status" | "execute_input" => {
+            kind @ ("status" | "execute_input") => {
+                if kind == "execute_input" {
+                    self.desk.latest(message.parent_header.clone());
+                    if let Content::ExecuteInput(input) = Content::decode(kind, &message.content) {
+                        self.counted(input.execution_count);
+                    }
+                }
+                if contains(&message.content, b"idle")
+                    && let Some(id) = message.parent_msg_id()
+                {
+                    self.is_idle(&id);
+                }
                 let asked = lock(&self.asked);
                 if asked.is_some() && message.parent_msg_id().as_deref() == asked.as_deref() {
                     return;
@@ -264,55 +347,79 @@ impl Tap for Relay {
     }
 
     fn connected(&self, client: &Client) {
-        *lock(&self.client) = Some(client.clone());
+        let before = lock(&self.client).replace(client.clone());
+        // What the one before was asked while an agent worked in it, nobody else will answer.
+        if before.is_some() {
+            self.abandon(
+                "KernelDied",
+                "the kernel ended, and another is in its place",
+            );
+        }
     }
 }
 
-/// Fails a cell that cannot be run.
-pub fn refuse(desk: &Desk, request: &RawMessage, ename: &str, reason: &str) {
-    let content = Content::decode("execute_request", &request.content);
-    let shown = !matches!(
-        content,
-        Content::ExecuteRequest(ExecuteRequest { silent: true, .. })
-    );
-    let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {reason}")];
-    desk.publish_state(request, ExecutionState::Busy);
-    if shown {
-        desk.publish(
+impl Relay {
+    /// The number of the latest cell; 0 before the first.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    fn counted(&self, count: Option<u64>) {
+        if let Some(count) = count {
+            self.count.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Fails a cell that cannot be run.
+    pub fn refuse(&self, request: &RawMessage, ename: &str, reason: &str) {
+        let desk = &self.desk;
+        let content = Content::decode("execute_request", &request.content);
+        let shown = !matches!(
+            content,
+            Content::ExecuteRequest(ExecuteRequest { silent: true, .. })
+        );
+        let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {reason}")];
+        desk.publish_state(request, ExecutionState::Busy);
+        if shown {
+            desk.publish(
+                request,
+                Error {
+                    ename: ename.to_owned(),
+                    evalue: reason.to_owned(),
+                    traceback: traceback.clone(),
+                },
+            );
+        }
+        desk.reply(
+            Channel::Shell,
             request,
-            Error {
+            ExecuteReply {
+                status: ReplyStatus::Error,
+                execution_count: Some(self.count()),
                 ename: ename.to_owned(),
                 evalue: reason.to_owned(),
-                traceback: traceback.clone(),
+                traceback,
+                ..ExecuteReply::default()
             },
         );
+        desk.publish_state(request, ExecutionState::Idle);
     }
-    desk.reply(
-        Channel::Shell,
-        request,
-        ExecuteReply {
-            status: ReplyStatus::Error,
-            ename: ename.to_owned(),
-            evalue: reason.to_owned(),
-            traceback,
-            ..ExecuteReply::default()
-        },
-    );
-    desk.publish_state(request, ExecutionState::Idle);
-}
 
-/// Tells a cell that it is not run, because one before it failed.
-pub fn abort(desk: &Desk, request: &RawMessage) {
-    desk.publish_state(request, ExecutionState::Busy);
-    desk.reply(
-        Channel::Shell,
-        request,
-        ExecuteReply {
-            status: ReplyStatus::Aborted,
-            ..ExecuteReply::default()
-        },
-    );
-    desk.publish_state(request, ExecutionState::Idle);
+    /// Tells a cell that it is not run, because one before it failed.
+    pub fn abort(&self, request: &RawMessage) {
+        let desk = &self.desk;
+        desk.publish_state(request, ExecutionState::Busy);
+        desk.reply(
+            Channel::Shell,
+            request,
+            ExecuteReply {
+                status: ReplyStatus::Aborted,
+                execution_count: Some(self.count()),
+                ..ExecuteReply::default()
+            },
+        );
+        desk.publish_state(request, ExecutionState::Idle);
+    }
 }
 
 /// Replies to a request of any type that it will not be answered.

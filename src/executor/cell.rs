@@ -75,7 +75,11 @@ pub(super) async fn run(
         ..ExecuteRequest::default()
     });
     let mut exchange = match &executor.acts_for {
-        None => client.request(Channel::Shell, request),
+        // Marked as no person's cell: a bridge looks for the agent's magics in none of ours.
+        None => {
+            let mark = serde_json::Map::from_iter([("heddle".to_owned(), true.into())]);
+            client.request_with(Channel::Shell, request, mark, Vec::new())
+        }
         Some(header) => client.request_as(header, Channel::Shell, request),
     };
     loop {

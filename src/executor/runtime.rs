@@ -48,6 +48,10 @@ const MODULES: &[(&str, &str)] = &[
         include_str!("../../kernelspec/heddle_runtime/plotting.py"),
     ),
     (
+        "heddle_runtime.publishing",
+        include_str!("../../kernelspec/heddle_runtime/publishing.py"),
+    ),
+    (
         "heddle_runtime.shelter",
         include_str!("../../kernelspec/heddle_runtime/shelter.py"),
     ),

@@ -274,6 +274,11 @@ impl Client {
         }
     }
 
+    /// The same, where the kernel has said it by now.
+    pub fn known_info(&self) -> Option<KernelInfoReply> {
+        self.shared.info.borrow().clone()
+    }
+
     /// Sends a request and gives what comes back for it.
     pub fn request(&self, channel: Channel, content: Content) -> Exchange {
         self.request_with(channel, content, Map::new(), Vec::new())

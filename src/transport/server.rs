@@ -118,6 +118,11 @@ impl Router {
 }
 
 impl RouterSender {
+    /// Whether a client with this identity is connected.
+    pub fn reaches(&self, identity: &Bytes) -> bool {
+        lock(&self.0).contains_key(identity)
+    }
+
     /// Waits until the clients have been sent what waits for them.
     pub async fn drained(&self) {
         let all: Vec<Outbox> = lock(&self.0).values().cloned().collect();
@@ -272,13 +277,25 @@ impl PublisherSender {
         }
     }
 
-    /// Waits for subscribers that are slow, and not for one that has taken nothing for a while. Safe to cancel.
+    /// Waits while all subscribers that take anything are slow: one that keeps up is not held back by others, and one
+    /// that has taken nothing for a while is not waited for. Safe to cancel.
     pub async fn ready(&self) {
         loop {
-            let slow = |backlog: &&Arc<Backlog>| {
-                backlog.queue.bytes() > CALM && !backlog.stalled.load(Ordering::Relaxed)
+            let slow = {
+                let all = lock(&self.0);
+                let mut awake = all
+                    .values()
+                    .filter(|backlog| !backlog.stalled.load(Ordering::Relaxed));
+                let least = awake.next().map(|first| {
+                    awake.fold(first, |least, other| {
+                        match other.queue.bytes() < least.queue.bytes() {
+                            true => other,
+                            false => least,
+                        }
+                    })
+                });
+                least.filter(|least| least.queue.bytes() > CALM).cloned()
             };
-            let slow = lock(&self.0).values().find(slow).cloned();
             let Some(slow) = slow else { return };
             if tokio::time::timeout(STALL, slow.queue.taken())
                 .await

@@ -183,6 +183,51 @@ async fn a_client_that_never_reads_costs_the_others_nothing_and_is_told_what_it_
 }
 
 #[tokio::test]
+async fn a_client_that_reads_slowly_takes_nothing_from_one_that_keeps_up() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let deadline = tokio::time::Instant::now() + START;
+    let mut slow = Subscriber::connect(served.info.address(Channel::Iopub), deadline)
+        .await
+        .unwrap();
+    let trickle = tokio::spawn(async move {
+        while slow.recv().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    let code = "
+from IPython.display import display
+for n in range(1500): display({'text/plain': str(n).ljust(1 << 16)}, raw=True)";
+    let ran = collect(&mut client.request(Channel::Shell, cell(code))).await;
+    trickle.abort();
+    let shown = ran
+        .others
+        .iter()
+        .filter(|message| matches!(message.content, Content::DisplayData(_)));
+    assert!(ran.idle);
+    assert_eq!(shown.count(), 1500);
+}
+
+#[tokio::test]
+async fn only_the_client_that_is_asked_can_answer() {
+    let served = Served::start(Transport::Ipc);
+    let (asked, other) = (served.client().await, served.client().await);
+    let mut exchange = asked.request(Channel::Shell, cell("print(input('?'))"));
+    let question = loop {
+        match next(&mut exchange).await.unwrap() {
+            Popped::Item(Incoming::Input(question)) => break question,
+            Popped::Item(_) => {}
+            gap => panic!("{gap:?}"),
+        }
+    };
+    other.answer_input(&question, "of another".into());
+    // In order behind it, on the same connections.
+    other.info().await.unwrap();
+    asked.answer_input(&question, "mine".into());
+    assert_eq!(collect(&mut exchange).await.stdout, "mine\n");
+}
+
+#[tokio::test]
 async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
     // A kernel that takes its time: the bridge answers for it meanwhile.
     let data = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! Peers that mean no good, on the addresses that anybody on the machine may reach.
 
-use heddle::protocol::content::ExecuteRequest;
-use heddle::protocol::{Address, Channel, Message, RawMessage, Signer, Transport};
+use heddle::protocol::content::{ExecuteRequest, KernelInfoRequest};
+use heddle::protocol::{Address, Channel, Content, Message, RawMessage, Signer, Transport};
 use heddle::transport::{Dealer, Frames};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,10 +18,14 @@ async fn dealer(served: &Served) -> Dealer {
 }
 
 fn request(code: &str, key: &[u8]) -> Frames {
-    let content = ExecuteRequest {
+    let cell = ExecuteRequest {
         code: code.to_owned(),
         ..ExecuteRequest::default()
     };
+    request_of(cell.into(), key)
+}
+
+fn request_of(content: Content, key: &[u8]) -> Frames {
     let mut message: RawMessage = Message::request(content, "session", "user").encode();
     Signer::new("hmac-sha256", key).unwrap().sign(&mut message);
     message.into_frames()
@@ -56,6 +60,29 @@ async fn forged_repeated_and_broken_messages_do_nothing() {
     let reply = RawMessage::parse(reply).unwrap();
     assert_eq!(reply.peek().unwrap().msg_type, "execute_reply");
     assert_eq!(run(&client, "count").await.value.as_deref(), Some("1"));
+
+    // What the bridge answers itself never reaches the kernel, which would drop a repetition too.
+    let asked = request_of(KernelInfoRequest {}.into(), b"secret");
+    for _ in 0..3 {
+        peer.sender.send(asked.clone()).await.unwrap();
+    }
+    let last = request_of(KernelInfoRequest {}.into(), b"secret");
+    let last_id = RawMessage::parse(last.clone()).unwrap();
+    let last_id = last_id.peek().unwrap().msg_id.into_owned();
+    peer.sender.send(last).await.unwrap();
+    let mut replies = 0;
+    loop {
+        let reply = tokio::time::timeout(SOON, peer.receiver.recv())
+            .await
+            .unwrap()
+            .unwrap();
+        replies += 1;
+        let reply = RawMessage::parse(reply).unwrap();
+        if reply.parent_msg_id().unwrap() == last_id {
+            break;
+        }
+    }
+    assert_eq!(replies, 2);
 }
 
 #[tokio::test]

@@ -57,7 +57,9 @@ fn what_was_done_can_be_listed_shown_and_exported() {
     let lines: Vec<&str> = list.out.lines().collect();
     assert_eq!(lines.len(), 2, "{list:?}");
     assert!(
-        lines[1].starts_with(&format!("{id}  3         3      ok      –       How did sales go?")),
+        lines[1].starts_with(&format!(
+            "{id}  3         3      ok      –       How did sales go?"
+        )),
         "{list:?}"
     );
 

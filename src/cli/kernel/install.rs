@@ -67,6 +67,8 @@ pub struct Uninstall {
     /// The name that it was installed by
     #[arg(default_value = "heddle", value_name = "NAME")]
     name: String,
+    #[command(flatten)]
+    place: Where,
 }
 
 impl Install {
@@ -164,24 +166,31 @@ impl Install {
 
 impl Uninstall {
     pub fn run(self) -> Result<Exit, CliError> {
-        let found = discovery::find(&self.name, &crate::kernel::prefixes())?;
-        if !is_ours(&found.folder) {
+        let folder = match self.place.is_given() {
+            true => self.place.kernels()?.join(self.name.to_ascii_lowercase()),
+            false => discovery::find(&self.name, &crate::kernel::prefixes())?.folder,
+        };
+        if !is_ours(&folder) {
             return Err(CliError::Usage(format!(
                 "{} was not installed by heddle. To remove it: jupyter kernelspec remove {}",
-                found.folder.display(),
-                found.name
+                folder.display(),
+                self.name
             )));
         }
-        std::fs::remove_dir_all(&found.folder).map_err(CliError::io(format!(
+        std::fs::remove_dir_all(&folder).map_err(CliError::io(format!(
             "{} cannot be removed",
-            found.folder.display()
+            folder.display()
         )))?;
-        print(&format!("Removed {}\n", found.folder.display()))?;
+        print(&format!("Removed {}\n", folder.display()))?;
         Ok(Exit::Done)
     }
 }
 
 impl Where {
+    fn is_given(&self) -> bool {
+        self.user || self.sys_prefix || self.prefix.is_some()
+    }
+
     /// The folder of all kernelspecs there.
     fn kernels(&self) -> Result<PathBuf, CliError> {
         let prefix = match (&self.prefix, self.sys_prefix) {

@@ -73,11 +73,12 @@ fn abandoned() -> Result<impl Future<Output = ()>, CliError> {
     // A front end interrupts by message; a signal from its terminal is not for us.
     let by_hand = std::io::stdin().is_terminal();
     Ok(async move {
+        let mut gone = std::pin::pin!(bridge::parent::gone());
         loop {
             tokio::select! {
                 _ = terminate.recv() => return,
                 _ = hang_up.recv() => return,
-                () = bridge::parent::gone() => return,
+                () = &mut gone => return,
                 _ = interrupt.recv() => if by_hand { return },
             }
         }
