@@ -55,6 +55,8 @@ pub struct Ended {
 pub struct Scene {
     pub wish: Result<Wish, String>,
     pub request: RawMessage,
+    /// Whether its `busy` was told.
+    pub begun: bool,
     /// Lent to the conversation while it works.
     pub executor: Option<Executor>,
     pub talk: Talk,
@@ -90,7 +92,9 @@ pub async fn run(mut scene: Scene) -> Ended {
     let desk = scene.desk.clone();
     scene.relay.speak_for(Some(header.msg_id.clone()));
     desk.latest(scene.request.header.clone());
-    desk.publish_state(&scene.request, ExecutionState::Busy);
+    if !scene.begun {
+        desk.publish_state(&scene.request, ExecutionState::Busy);
+    }
     let count = Some(next_count(&scene.relay).await);
     desk.publish(
         &scene.request,

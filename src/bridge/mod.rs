@@ -93,6 +93,7 @@ struct Waiting {
     bytes: usize,
     /// [`Relay::failures`] when it came: a cell is not run when one before it failed meanwhile.
     failures: u64,
+    /// Whether it was told that it has begun, and what it waits for.
     told: bool,
     /// What it asks of the agent, where it is one of the agent's cells.
     wish: Option<Result<Wish, String>>,
@@ -313,7 +314,7 @@ impl Bridge {
                 return Some(self.shut_down(channel, &message).await);
             }
             (Channel::Control, _) => match self.relay.client() {
-                Some(client) => self.relay.forward(&client, channel, message),
+                Some(client) => self.relay.forward(&client, channel, message, false),
                 None if matches!(self.seat, Seat::Empty) => {
                     let reason = "no kernel runs; the next cell starts one";
                     relay::unanswered(&self.desk, channel, &message, "KernelDied", reason);
@@ -369,7 +370,7 @@ impl Bridge {
             ..
         } = waiting;
         if failures < self.relay.failures() && is_cell(&message) {
-            self.relay.abort(&message);
+            self.relay.abort(&message, told);
             return;
         }
         self.used = true;
@@ -383,6 +384,7 @@ impl Bridge {
                 let work = ask::run(ask::Scene {
                     wish,
                     request: message.clone(),
+                    begun: told,
                     executor: Some(*executor),
                     talk: std::mem::take(&mut self.talk),
                     backing: self.backing.clone(),
@@ -396,7 +398,7 @@ impl Bridge {
             (_, seat) => {
                 self.seat = seat;
                 if let Some(client) = self.relay.client() {
-                    self.relay.forward(&client, channel, message);
+                    self.relay.forward(&client, channel, message, told);
                 }
             }
         }
@@ -424,9 +426,9 @@ impl Bridge {
                 );
             } else if waiting.is_quiet() || std::mem::take(&mut first) {
                 self.relay
-                    .refuse(&waiting.message, "KernelStartError", reason);
+                    .refuse(&waiting.message, waiting.told, "KernelStartError", reason);
             } else {
-                self.relay.abort(&waiting.message);
+                self.relay.abort(&waiting.message, waiting.told);
             }
         }
         self.seat = Seat::Empty;
@@ -488,7 +490,7 @@ impl Bridge {
         self.relay.speak_for(None);
         if let Seat::Lent(_, request) = seat {
             let reason = "the agent's work was cut off by a fault of Heddle's own";
-            self.relay.refuse(&request, "AskError", reason);
+            self.relay.refuse(&request, true, "AskError", reason);
         }
         self.died("ended with the agent's work");
     }
@@ -533,6 +535,7 @@ impl Bridge {
                 self.waiting_bytes -= waiting.bytes;
                 self.relay.refuse(
                     &waiting.message,
+                    waiting.told,
                     "KeyboardInterrupt",
                     "interrupted before the kernel was ready",
                 );

@@ -1,7 +1,7 @@
 //! What passes from the kernel to the front ends, and which of their requests it still owes an answer.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,8 +29,19 @@ struct Open {
     /// Without its buffers, and for other requests than cells without its content.
     request: RawMessage,
     number: u64,
+    /// Whether its `busy` was told, by the kernel or by us.
+    begun: bool,
     /// Whether its `idle` has come, before its reply.
     idle: bool,
+}
+
+/// A cell whose reply has come and whose `idle` has not.
+struct Unfinished {
+    /// When its reply came.
+    since: Instant,
+    /// What its outputs name.
+    request: RawMessage,
+    begun: bool,
 }
 
 /// A cell that failed, for who wants to mend it.
@@ -44,8 +55,9 @@ pub struct Failed {
 pub struct Relay {
     desk: Desk,
     open: Mutex<HashMap<String, Open>>,
-    /// Cells whose reply has come and whose `idle` has not: when the reply came, and what their outputs name.
-    unfinished: Mutex<HashMap<String, (Instant, RawMessage)>>,
+    unfinished: Mutex<HashMap<String, Unfinished>>,
+    /// Whether this kernel has begun with anything that it was asked.
+    at_work: AtomicBool,
     /// Cells that the kernel has.
     cells: watch::Sender<usize>,
     numbers: AtomicU64,
@@ -71,6 +83,7 @@ impl Relay {
             desk,
             open: Mutex::default(),
             unfinished: Mutex::default(),
+            at_work: AtomicBool::new(false),
             cells: watch::Sender::new(0),
             numbers: AtomicU64::new(0),
             asked: Mutex::default(),
@@ -82,8 +95,9 @@ impl Relay {
         })
     }
 
-    /// Passes a front end's request on to the kernel, and remembers whose it is.
-    pub fn forward(&self, client: &Client, channel: Channel, message: RawMessage) {
+    /// Passes a front end's request on to the kernel, and remembers whose it is; where it was told that it has `begun`,
+    /// the kernel's own word for that is dropped.
+    pub fn forward(&self, client: &Client, channel: Channel, message: RawMessage, begun: bool) {
         let Ok(peek) = message.peek() else { return };
         let is_cell = peek.msg_type == "execute_request";
         let answered = !peek.msg_type.starts_with("comm_");
@@ -101,6 +115,7 @@ impl Relay {
                     ..RawMessage::default()
                 },
                 number: self.numbers.fetch_add(1, Ordering::Relaxed),
+                begun,
                 idle: false,
             };
             self.remember(peek.msg_id.into_owned(), open);
@@ -182,8 +197,8 @@ impl Relay {
     /// Answers everything that a kernel that has ended still owed: an error to the cell that ran, `aborted` to the rest.
     pub fn abandon(&self, ename: &str, reason: &str) {
         let unfinished: Vec<_> = lock(&self.unfinished).drain().collect();
-        for (_, (_, request)) in unfinished {
-            self.desk.publish_state(&request, ExecutionState::Idle);
+        for (_, cell) in unfinished {
+            self.desk.publish_state(&cell.request, ExecutionState::Idle);
         }
         let mut all: Vec<Open> = lock(&self.open).drain().map(|(_, open)| open).collect();
         self.cells.send_replace(0);
@@ -192,9 +207,9 @@ impl Relay {
         for (at, open) in all.iter().enumerate() {
             if running == Some(at) {
                 running = None;
-                self.refuse(&open.request, ename, reason);
+                self.refuse(&open.request, open.begun, ename, reason);
             } else if open.is_cell() {
-                self.abort(&open.request);
+                self.abort(&open.request, open.begun);
             } else {
                 unanswered(&self.desk, open.channel, &open.request, ename, reason);
             }
@@ -210,12 +225,28 @@ impl Relay {
             if !open.idle
                 && let Some(id) = reply.parent_msg_id()
             {
-                let awaits = (Instant::now(), open.request.clone());
-                lock(&self.unfinished).insert(id.into_owned(), awaits);
+                let cell = Unfinished {
+                    since: Instant::now(),
+                    request: open.request.clone(),
+                    begun: open.begun,
+                };
+                lock(&self.unfinished).insert(id.into_owned(), cell);
             }
         }
         reply.identities = open.request.identities;
         self.desk.send(channel, reply);
+    }
+
+    /// The kernel has begun with a request; whether that is news.
+    fn is_busy(&self, msg_id: &str) -> bool {
+        self.at_work.store(true, Ordering::Relaxed);
+        if let Some(open) = lock(&self.open).get_mut(msg_id) {
+            return !std::mem::replace(&mut open.begun, true);
+        }
+        // The reply may have been faster.
+        let mut unfinished = lock(&self.unfinished);
+        let cell = unfinished.get_mut(msg_id);
+        cell.is_none_or(|cell| !std::mem::replace(&mut cell.begun, true))
     }
 
     /// A cell has reached its end.
@@ -232,7 +263,7 @@ impl Relay {
         let all = lock(&self.unfinished);
         let late = all
             .iter()
-            .filter(|(_, (since, _))| since.elapsed() >= OVERDUE);
+            .filter(|(_, cell)| cell.since.elapsed() >= OVERDUE);
         late.map(|(id, _)| id.clone()).collect()
     }
 
@@ -244,7 +275,7 @@ impl Relay {
     /// Ends these cells in place of the kernel, where their `idle` has still not come.
     pub fn end_in_place(&self, cells: &[String]) {
         for id in cells {
-            let Some((_, request)) = lock(&self.unfinished).remove(id) else {
+            let Some(Unfinished { request, .. }) = lock(&self.unfinished).remove(id) else {
                 continue;
             };
             let text = "\n[the kernel dropped some of this cell's output]\n".to_owned();
@@ -309,10 +340,14 @@ impl Relay {
                         self.counted(input.execution_count);
                     }
                 }
-                if contains(&message.content, b"idle")
+                if kind == "status"
                     && let Some(id) = message.parent_msg_id()
                 {
-                    self.is_idle(&id);
+                    if contains(&message.content, b"idle") {
+                        self.is_idle(&id);
+                    } else if contains(&message.content, b"busy") && !self.is_busy(&id) {
+                        return;
+                    }
                 }
                 let asked = lock(&self.asked);
                 if asked.is_some() && message.parent_msg_id().as_deref() == asked.as_deref() {
@@ -320,6 +355,9 @@ impl Relay {
                 }
                 true
             }
+            // What a kernel prints while it starts is no cell's. A front end that waits for its first cell's states would
+            // take it for one of them.
+            "stream" if !self.at_work.load(Ordering::Relaxed) => return,
             "stream" | "display_data" | "update_display_data" | "comm_msg" => false,
             _ => true,
         };
@@ -348,6 +386,7 @@ impl Tap for Relay {
 
     fn connected(&self, client: &Client) {
         let before = lock(&self.client).replace(client.clone());
+        self.at_work.store(false, Ordering::Relaxed);
         // What the one before was asked while an agent worked in it, nobody else will answer.
         if before.is_some() {
             self.abandon(
@@ -370,8 +409,8 @@ impl Relay {
         }
     }
 
-    /// Fails a cell that cannot be run.
-    pub fn refuse(&self, request: &RawMessage, ename: &str, reason: &str) {
+    /// Fails a cell that cannot be run, whether it has `begun` or not.
+    pub fn refuse(&self, request: &RawMessage, begun: bool, ename: &str, reason: &str) {
         let desk = &self.desk;
         let content = Content::decode("execute_request", &request.content);
         let shown = !matches!(
@@ -379,7 +418,9 @@ impl Relay {
             Content::ExecuteRequest(ExecuteRequest { silent: true, .. })
         );
         let traceback = vec![format!("\u{1b}[31m{ename}\u{1b}[0m: {reason}")];
-        desk.publish_state(request, ExecutionState::Busy);
+        if !begun {
+            desk.publish_state(request, ExecutionState::Busy);
+        }
         if shown {
             desk.publish(
                 request,
@@ -406,9 +447,11 @@ impl Relay {
     }
 
     /// Tells a cell that it is not run, because one before it failed.
-    pub fn abort(&self, request: &RawMessage) {
+    pub fn abort(&self, request: &RawMessage, begun: bool) {
         let desk = &self.desk;
-        desk.publish_state(request, ExecutionState::Busy);
+        if !begun {
+            desk.publish_state(request, ExecutionState::Busy);
+        }
         desk.reply(
             Channel::Shell,
             request,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle::kernel::Incoming;
-use heddle::protocol::content::{CommMsg, ExecuteRequest, InterruptRequest};
+use heddle::protocol::content::{CommMsg, ExecuteRequest, ExecutionState, InterruptRequest};
 use heddle::protocol::{Channel, Content, Transport};
 use heddle::transport::{Popped, Subscriber};
 use serde_json::{Map, json};
@@ -204,7 +204,7 @@ for n in range(1500): display({'text/plain': str(n).ljust(1 << 16)}, raw=True)";
         .others
         .iter()
         .filter(|message| matches!(message.content, Content::DisplayData(_)));
-    assert!(ran.idle);
+    assert!(ran.whole());
     assert_eq!(shown.count(), 1500);
 }
 
@@ -238,12 +238,18 @@ async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
         .display()
         .to_string();
     let script = format!("sleep 3; exec {python} -m ipykernel_launcher -f \"$0\"");
+    // And that prints something before it has anything to do.
+    let startup = data.path().join("profile_default/startup");
+    std::fs::create_dir_all(&startup).unwrap();
+    std::fs::write(startup.join("said.py"), "import os; os.write(2, b'noise')").unwrap();
     let spec = json!({"argv": ["/bin/sh", "-c", script, "{connection_file}"], "display_name": "slow", "language": "python"});
     std::fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
     let mut served = Served::with(Transport::Ipc, &["--help"]);
     served.ended().await;
     let mut command = served.command(&["--mode", "local", "--kernel", "slow"]);
-    command.env("JUPYTER_PATH", data.path());
+    command
+        .env("JUPYTER_PATH", data.path())
+        .env("IPYTHONDIR", data.path());
     let _child = process::Ended(command.spawn().unwrap());
     let client = served.connect().await;
     let info = client.info().await.unwrap();
@@ -251,14 +257,24 @@ async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
     let mut exchange = client.request(Channel::Shell, cell("print('ran')"));
     let waits = printed(&mut exchange, "Heddle starts a kernel").await;
     assert!(!waits.stdout.contains("ran"));
+    assert_eq!(waits.states, [ExecutionState::Busy]);
     let ran = collect(&mut exchange).await;
     assert_eq!(ran.stdout, "ran\n");
+    assert_eq!(ran.states, [ExecutionState::Idle]);
     assert!(
         ran.others
             .iter()
             .any(|message| matches!(&message.content, Content::ClearOutput(clear) if !clear.wait)),
         "what was said about the wait goes with it"
     );
+    // What the kernel printed before that stands in no front end's way.
+    let wait = Duration::from_millis(100);
+    while let Ok(Some(other)) = tokio::time::timeout(wait, client.others()).await {
+        let Popped::Item(other) = other else {
+            panic!("{other:?}")
+        };
+        assert!(!matches!(other.content, Content::Stream(_)), "{other:?}");
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ async fn a_kernel_that_dies_in_a_cell_is_named_and_replaced() {
     );
     let mut queued = client.request(Channel::Shell, cell("print('not this')"));
     let ran = collect(&mut dying).await;
+    assert!(ran.whole());
     let (ename, evalue) = ran.error.unwrap();
     assert_eq!(ename, "KernelDied");
     assert!(
@@ -31,7 +32,7 @@ async fn a_kernel_that_dies_in_a_cell_is_named_and_replaced() {
         "{evalue}"
     );
     let reply = ran.reply.unwrap();
-    assert!(ran.idle && reply.status == ReplyStatus::Error);
+    assert_eq!(reply.status, ReplyStatus::Error);
     // jupyter console reckons with it.
     assert!(reply.execution_count.is_some());
     let ran = collect(&mut queued).await;

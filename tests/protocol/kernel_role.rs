@@ -96,7 +96,7 @@ async fn our_client_and_our_kernel_side_understand_each_other() {
     let client = Client::connect(&info, soon()).await.unwrap();
     let ran = collect(&mut client.request(Channel::Shell, cell("say hello"))).await;
     assert_eq!(ran.stdout, "hello");
-    assert!(ran.idle && ran.reply.is_some());
+    assert!(ran.whole() && ran.reply.is_some());
     let another = Client::connect(&info, soon()).await.unwrap();
     let ran = collect(&mut another.request(Channel::Shell, cell("value 7"))).await;
     assert_eq!(ran.value.unwrap(), "7");

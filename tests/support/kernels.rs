@@ -7,7 +7,7 @@ use std::time::Duration;
 use heddle::kernel::discovery::Installed;
 use heddle::kernel::python::{self, Python};
 use heddle::kernel::{Choice, Client, Exchange, Grants, Incoming, Kernel, Local, Options};
-use heddle::protocol::content::{ExecuteReply, ExecuteRequest};
+use heddle::protocol::content::{ExecuteReply, ExecuteRequest, ExecutionState};
 use heddle::protocol::{
     Channel, ConnectionInfo, Content, InterruptMode, KernelSpec, Message, Transport,
 };
@@ -84,7 +84,15 @@ pub struct Ran {
     pub others: Vec<Message>,
     /// How the kernel ended, if it did.
     pub died: Option<String>,
-    pub idle: bool,
+    /// What the kernel has told of its states for this request, in order.
+    pub states: Vec<ExecutionState>,
+}
+
+impl Ran {
+    /// Whether it began once and ended once, as a front end expects that waits for its states.
+    pub fn whole(&self) -> bool {
+        self.states == [ExecutionState::Busy, ExecutionState::Idle]
+    }
 }
 
 /// The next that comes for a request, and soon.
@@ -136,9 +144,7 @@ fn take(ran: &mut Ran, popped: Popped<Incoming>) {
         }
         Content::Error(error) => ran.error = Some((error.ename.clone(), error.evalue.clone())),
         Content::ExecuteReply(reply) => ran.reply = Some(reply.clone()),
-        Content::Status(status) => {
-            ran.idle |= status.execution_state == heddle::protocol::content::ExecutionState::Idle;
-        }
+        Content::Status(status) => ran.states.push(status.execution_state.clone()),
         _ => ran.others.push(message),
     }
 }
