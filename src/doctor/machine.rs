@@ -101,7 +101,10 @@ fn wants(settings: Option<&Loaded>, mode: KernelMode) -> bool {
 pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
     match mode::choose(Mode::Sandbox, &Wanted::default()).await {
         Ok(chosen) => match chosen.shortcoming {
-            None => Check::pass("sandbox", "namespaces on a private root".to_owned()),
+            None => Check::pass(
+                "sandbox",
+                format!("namespaces on a private root; {}", limits()),
+            ),
             Some(shortcoming) => Check::warn("sandbox", shortcoming, userns_hint()),
         },
         Err(error) if wants(settings, KernelMode::Sandbox) => {
@@ -109,6 +112,19 @@ pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
         }
         Err(error) => Check::warn("sandbox", error.to_string(), userns_hint()),
     }
+}
+
+/// Who keeps a sandbox to its limits.
+fn limits() -> String {
+    #[cfg(target_os = "linux")]
+    {
+        let available = crate::isolation::cgroup::available();
+        if !available.is_empty() {
+            let names: Vec<&str> = available.iter().map(|one| one.name()).collect();
+            return format!("limits by a cgroup ({})", names.join(", "));
+        }
+    }
+    "limits watched by Heddle, since no cgroup may be made here".to_owned()
 }
 
 fn userns_hint() -> String {

@@ -102,8 +102,9 @@ fn attempt(supervisor: &Path, level: Level) -> Result<(), String> {
         write: Vec::new(),
         keep: Vec::new(),
         network: false,
-        memory: 1 << 30,
+        memory: u64::MAX,
         processes: 64,
+        cpus: 0.0,
     };
     let sandbox = serde_json::to_string(&empty).map_err(|error| error.to_string())?;
     // As a kernel has; the supervisor removes it.

@@ -1,5 +1,7 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
+#[cfg(target_os = "linux")]
+pub mod cgroup;
 mod folder;
 pub(crate) mod kept;
 #[cfg(target_os = "linux")]

@@ -16,6 +16,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::cgroup::{Cgroup, Limits};
 use super::level::Level;
 use super::{folder, kept, landlock, loopback, mounts};
 
@@ -39,6 +40,18 @@ pub struct Sandbox {
     pub memory: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// CPUs that may be used at a time, where that can be limited; 0 for all.
+    pub cpus: f64,
+}
+
+impl Sandbox {
+    pub(super) fn limits(&self) -> Limits {
+        Limits {
+            memory: self.memory,
+            processes: self.processes,
+            cpus: self.cpus,
+        }
+    }
 }
 
 /// Who the kernel runs as.
@@ -63,14 +76,20 @@ impl Identity {
 /// Makes the sandbox around the calling process, which the kernel will be started from.
 ///
 /// At the upper level it returns in process 1 of the new namespaces; the calling process itself stays outside, waits,
-/// removes the run folder, and ends as process 1 ended. Must be called while there is one thread. Gives the run folder
-/// by its name inside.
+/// removes the run folder and the cgroup, and ends as process 1 ended. Must be called while there is one thread. Gives
+/// the run folder by its name inside.
 ///
 /// # Errors
 /// Which step the machine refuses.
-pub(super) fn enter(sandbox: &Sandbox, run_folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn enter(
+    sandbox: &Sandbox,
+    cgroup: &Cgroup,
+    run_folder: &Path,
+) -> Result<PathBuf, String> {
     match sandbox.level {
-        Level::Namespaces => enter_namespaces(sandbox, run_folder).map(|()| RUN_FOLDER.into()),
+        Level::Namespaces => {
+            enter_namespaces(sandbox, cgroup, run_folder).map(|()| RUN_FOLDER.into())
+        }
         Level::Landlock(_) => prepare_lower(sandbox, run_folder).map(|()| run_folder.into()),
     }
 }
@@ -99,7 +118,7 @@ fn prepare_lower(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
         .map_err(|error| format!("no folder for temporary files: {error}"))
 }
 
-fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
+fn enter_namespaces(sandbox: &Sandbox, cgroup: &Cgroup, run_folder: &Path) -> Result<(), String> {
     let identity = Identity::here();
     let cwd = std::env::current_dir().map_err(|error| format!("no working directory: {error}"))?;
     let (uid, gid) = (Uid::effective(), Gid::effective());
@@ -115,11 +134,13 @@ fn enter_namespaces(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> 
     }
     let refused = |error| format!("namespaces are refused: {error}");
     if let Some(child) = fork_into(namespaces).map_err(refused)? {
+        cgroup.leave();
         let code = match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => code,
             _ => 1,
         };
         kept::set_aside(&sandbox.write, &sandbox.keep);
+        cgroup.remove();
         // Inside it is a mount, which cannot be removed. What cannot be removed here is found by the doctor.
         let _ = folder::remove(run_folder);
         std::process::exit(code);

@@ -22,6 +22,8 @@ use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_os = "linux")]
+use super::cgroup::Cgroup;
+#[cfg(target_os = "linux")]
 use super::memory::Account;
 use super::processes::descendants;
 
@@ -100,20 +102,21 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     if sandbox.is_empty() && !folder.as_os_str().is_empty() {
         command.env(ENCLOSING, &folder);
     }
-    let (confinement, folder) = match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
-        Ok(begun) => begun,
-        Err(reason) => {
-            report(&Report::Failed(reason));
-            remove(&folder);
-            return 1;
-        }
-    };
+    let (confinement, cgroup, folder) =
+        match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
+            Ok(begun) => begun,
+            Err(reason) => {
+                report(&Report::Failed(reason));
+                remove(&folder);
+                return 1;
+            }
+        };
     // One thread: the kernel is told of the death of the *thread* that started it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(supervise(command, confinement, &folder)),
+        Ok(runtime) => runtime.block_on(supervise(command, confinement, &cgroup, &folder)),
         Err(error) => {
             report(&Report::Failed(format!(
                 "the supervisor cannot run: {error}"
@@ -123,7 +126,12 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     }
 }
 
-async fn supervise(mut command: Command, confinement: Confinement, folder: &Path) -> i32 {
+async fn supervise(
+    mut command: Command,
+    confinement: Confinement,
+    cgroup: &Cgroup,
+    folder: &Path,
+) -> i32 {
     adopt_descendants();
     let streams = (
         signal(SignalKind::child()),
@@ -157,6 +165,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
         hide();
     }
     report(&Report::Started(kernel.as_raw()));
+    cgroup.leave();
 
     let mut order = [0];
     let mut look = tokio::time::interval(LOOK);
@@ -166,7 +175,7 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
                 report(&excess);
                 break;
             },
-            _ = child.recv() => if reap(kernel).kernel_ended { break },
+            _ = child.recv() => if reap(kernel, cgroup).kernel_ended { break },
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -179,7 +188,8 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
             _ = interrupt.recv() => {}
         }
     }
-    end_descendants(kernel, &mut child).await;
+    end_descendants(kernel, cgroup, &mut child).await;
+    cgroup.remove();
     super::kept::set_aside(&written, &kept);
     remove(folder);
     0
@@ -188,6 +198,19 @@ async fn supervise(mut command: Command, confinement: Confinement, folder: &Path
 /// Elsewhere nothing is confined, and nothing counted.
 #[cfg(not(target_os = "linux"))]
 struct Account;
+
+#[cfg(not(target_os = "linux"))]
+#[derive(Default)]
+struct Cgroup;
+
+#[cfg(not(target_os = "linux"))]
+impl Cgroup {
+    fn leave(&self) {}
+    fn remove(&self) {}
+    fn exceeded(&self) -> Option<u64> {
+        None
+    }
+}
 
 #[cfg(not(target_os = "linux"))]
 impl Account {
@@ -210,27 +233,37 @@ struct Confinement {
 impl Confinement {
     /// Moves this process into the sandbox, if one is asked for, where the folder may have another name.
     #[cfg(target_os = "linux")]
-    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, PathBuf), String> {
+    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, Cgroup, PathBuf), String> {
         if sandbox.is_empty() {
-            return Ok((Confinement::default(), folder.into()));
+            return Ok((Confinement::default(), Cgroup::default(), folder.into()));
         }
         let sandbox: super::Sandbox =
             serde_json::from_str(sandbox).map_err(|error| format!("no sandbox: {error}"))?;
-        let folder = super::sandbox::enter(&sandbox, folder)
-            .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
-        let filter = super::seccomp::Filter::new(sandbox.level, std::process::id());
-        let rules = super::landlock::Rules::new(&sandbox, &folder)
-            .map_err(|reason| format!("the sandbox cannot be made: {reason}"))?;
-        let confinement = Confinement {
-            sandbox: Some((sandbox, rules, filter)),
-        };
-        Ok((confinement, folder))
+        let cgroup = Cgroup::enter(&sandbox.limits());
+        let made = super::sandbox::enter(&sandbox, &cgroup, folder).and_then(|folder| {
+            let rules = super::landlock::Rules::new(&sandbox, &folder)?;
+            Ok((rules, folder))
+        });
+        match made {
+            Ok((rules, folder)) => {
+                let filter = super::seccomp::Filter::new(sandbox.level, std::process::id());
+                let confinement = Confinement {
+                    sandbox: Some((sandbox, rules, filter)),
+                };
+                Ok((confinement, cgroup, folder))
+            }
+            Err(reason) => {
+                cgroup.leave();
+                cgroup.remove();
+                Err(format!("the sandbox cannot be made: {reason}"))
+            }
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, PathBuf), String> {
+    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, Cgroup, PathBuf), String> {
         match sandbox.is_empty() {
-            true => Ok((Confinement::default(), folder.into())),
+            true => Ok((Confinement::default(), Cgroup, folder.into())),
             false => Err("there is a sandbox on Linux only".into()),
         }
     }
@@ -349,7 +382,7 @@ struct Reaped {
 }
 
 /// Reaps whatever has ended and reports the kernel's end.
-fn reap(kernel: Pid) -> Reaped {
+fn reap(kernel: Pid, cgroup: &Cgroup) -> Reaped {
     let mut reaped = Reaped {
         kernel_ended: false,
         nobody_left: false,
@@ -361,7 +394,10 @@ fn reap(kernel: Pid) -> Reaped {
                 reaped.kernel_ended = true;
             }
             Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
-                report(&Report::Signaled(signal as i32));
+                report(&match cgroup.exceeded() {
+                    Some(limit) if signal == Signal::SIGKILL => Report::OutOfMemory(limit),
+                    _ => Report::Signaled(signal as i32),
+                });
                 reaped.kernel_ended = true;
             }
             Ok(WaitStatus::StillAlive) => return reaped,
@@ -380,7 +416,7 @@ fn to_group(kernel: Pid, signal: Signal) {
 }
 
 /// Kills the kernel's group and every descendant until none is left, reporting the kernel's end if that is new.
-async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
+async fn end_descendants(kernel: Pid, cgroup: &Cgroup, child: &mut tokio::signal::unix::Signal) {
     let mut known = HashSet::new();
     let mut deadline = Instant::now() + LAST_GASP;
     while Instant::now() < deadline {
@@ -399,7 +435,7 @@ async fn end_descendants(kernel: Pid, child: &mut tokio::signal::unix::Signal) {
         for pid in all {
             let _ = kill(pid, Signal::SIGKILL);
         }
-        if reap(kernel).nobody_left {
+        if reap(kernel, cgroup).nobody_left {
             return;
         }
         // Every end is announced; the limit is for those that were born meanwhile and must be found anew.

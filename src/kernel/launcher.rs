@@ -39,7 +39,7 @@ pub struct Grants {
     pub memory: u64,
     /// Processes and threads.
     pub processes: u64,
-    /// CPUs that a container may use at a time; 0 for all.
+    /// CPUs that may be used at a time, in a sandbox where the machine can limit that; 0 for all.
     pub cpus: f64,
 }
 

@@ -96,6 +96,7 @@ impl Sandboxed {
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
+            cpus: grants.cpus,
         }
     }
 }

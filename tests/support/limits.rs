@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use heddle::isolation::cgroup::Controller;
 use heddle::isolation::level::Level;
 use heddle::kernel::Mount;
 
@@ -89,11 +90,71 @@ fn memory_is_limited_wherever_it_is_taken() {
                     );
                 }
                 // The limit ended the children, and they alone.
-                (Mode::Container(_), None, None) if *name == "memory of children" => {}
+                (Mode::Sandbox(_) | Mode::Container(_), None, None)
+                    if *name == "memory of children" => {}
                 _ => panic!("{name}: {outcome:?}"),
             }
         }
         kernel.end().await;
+    });
+}
+
+#[test]
+fn a_sandbox_has_a_cgroup_where_one_may_be_made() {
+    everywhere(async |mut place| {
+        let Mode::Sandbox(_) = place.mode else { return };
+        let available = heddle::isolation::cgroup::available();
+        if available.is_empty() {
+            eprintln!("skipped: this user may make no cgroup on this machine");
+            return;
+        }
+        place.grants.memory = 200 << 20;
+        place.grants.processes = 60;
+        place.grants.cpus = 0.5;
+        let mut kernel = place.start().await;
+        let groups = kernel
+            .printed("print(open('/proc/self/cgroup').read())")
+            .await;
+        let supervisor = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+        assert!(!supervisor.contains("/heddle-"), "{supervisor}");
+        let group = |key: &str| {
+            let mut lines = groups.lines().map(|line| line.splitn(3, ':').skip(1));
+            let mut found = lines.find_map(|mut fields| {
+                let (of, path) = (fields.next()?, fields.next()?);
+                let own = of.is_empty() || of.split(',').any(|one| one == key);
+                (own && path.contains("/heddle-")).then_some((of, path))
+            });
+            let (of, path) = found.take().expect(&groups);
+            Path::new("/sys/fs/cgroup").join(of).join(&path[1..])
+        };
+        let value = |key: &str, files: [&str; 2]| {
+            let folder = group(key);
+            let mut texts = files
+                .iter()
+                .filter_map(|file| std::fs::read_to_string(folder.join(file)).ok());
+            (folder.clone(), texts.next().unwrap().trim().to_owned())
+        };
+        let mut folders = Vec::new();
+        for one in available {
+            let (key, files, expected): (_, _, &[&str]) = match one {
+                Controller::Memory => (
+                    "memory",
+                    ["memory.max", "memory.limit_in_bytes"],
+                    &["209715200"],
+                ),
+                Controller::Processes => ("pids", ["pids.max"; 2], &["60"]),
+                Controller::Cpus => (
+                    "cpu",
+                    ["cpu.max", "cpu.cfs_quota_us"],
+                    &["50000 100000", "50000"],
+                ),
+            };
+            let (folder, value) = value(key, files);
+            assert!(expected.contains(&&*value), "{key}: {value}");
+            folders.push(folder);
+        }
+        kernel.end().await;
+        assert!(folders.iter().all(|folder| !folder.exists()), "{folders:?}");
     });
 }
 
