@@ -170,6 +170,7 @@ pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError
         },
         processes: service.processes,
         cpus: service.cpus,
+        disk_free: service.disk_free << 20,
     })
 }
 

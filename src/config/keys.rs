@@ -271,7 +271,13 @@ pub const KEYS: &[Key] = &[
         "execution_service.cpus",
         Kind::Number(0.0, 4096.0),
         Some("0"),
-        "CPUs for a kernel in a container; 0 for all",
+        "CPUs for an isolated kernel, in a sandbox where a cgroup may be made; 0 for all",
+    ),
+    key(
+        "execution_service.disk_free",
+        Kind::Integer(0, MAX_U32),
+        Some("1024"),
+        "MiB that an isolated kernel leaves free on the disks that it can write to",
     ),
     key(
         "execution_service.custom_image",

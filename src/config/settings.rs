@@ -60,6 +60,8 @@ pub struct ExecutionService {
     pub processes: u64,
     /// 0 for all.
     pub cpus: f64,
+    /// MiB that stay free on the disks that a kernel writes to.
+    pub disk_free: u64,
     pub custom_image: Option<String>,
     pub image_python: Option<String>,
     /// `PATH`, `PATH:ro` or `PATH:rw`.
@@ -257,6 +259,7 @@ impl Settings {
                     "execution_service.cpus",
                     values.number("execution_service.cpus"),
                 ),
+                disk_free: u64::from(count("execution_service.disk_free")),
                 custom_image: values.text("execution_service.custom_image"),
                 image_python: values.text("execution_service.image_python"),
                 mounts: values.list("execution_service.mounts").unwrap_or_default(),

@@ -41,10 +41,12 @@ pub struct Grants {
     pub processes: u64,
     /// CPUs that may be used at a time, in a sandbox where the machine can limit that; 0 for all.
     pub cpus: f64,
+    /// Bytes that stay free on each disk that it can write to.
+    pub disk_free: u64,
 }
 
 impl Default for Grants {
-    /// Nothing beside the working directory, and no limit on memory.
+    /// Nothing beside the working directory, and no limit on memory and disks.
     fn default() -> Grants {
         Grants {
             mounts: Vec::new(),
@@ -52,6 +54,7 @@ impl Default for Grants {
             memory: u64::MAX,
             processes: 512,
             cpus: 0.0,
+            disk_free: 0,
         }
     }
 }
@@ -60,6 +63,11 @@ impl Default for Grants {
 pub trait Launcher: Send + Sync {
     /// The mode's name, as in `--mode`.
     fn mode(&self) -> &'static str;
+
+    /// Whether a kernel is kept to its [`Grants`].
+    fn isolates(&self) -> bool {
+        true
+    }
 
     /// Starts the process; that it then fails is told by its [`exit`](Process::exit).
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>>;
@@ -115,6 +123,10 @@ impl Local {
 impl Launcher for Local {
     fn mode(&self) -> &'static str {
         "local"
+    }
+
+    fn isolates(&self) -> bool {
+        false
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {

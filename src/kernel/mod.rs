@@ -5,6 +5,7 @@ mod client;
 pub mod connections;
 pub mod container;
 pub mod discovery;
+mod disk;
 mod environment;
 mod folder;
 mod joined;
@@ -36,6 +37,7 @@ use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
 use crate::transport::TransportError;
 use discovery::Installed;
+use disk::Disks;
 use joined::Joined;
 use python::Python;
 
@@ -470,6 +472,10 @@ async fn run(
     resource_dir: &std::path::Path,
     folder: &RunFolder,
 ) -> Result<Running, KernelError> {
+    let disks = options
+        .launcher
+        .isolates()
+        .then(|| Disks::new(&options.cwd, &options.grants));
     let process = launch(options, spec, resource_dir, folder).await?;
     let deadline = Instant::now() + options.start_timeout;
     let connect = Client::connect_tapped(&folder.connection, deadline, options.tap.clone());
@@ -477,7 +483,13 @@ async fn run(
     let watcher = tokio::spawn({
         let (process, client) = (process.clone(), client.clone());
         async move {
-            let exit = process.exit().await;
+            let exit = tokio::select! {
+                exit = process.exit() => exit,
+                reason = full(disks.as_ref()) => {
+                    process.signal(Signal::Kill);
+                    Exit::Because(reason)
+                }
+            };
             // The connection closes once the last output has been received; a descendant may hold it open.
             let _ = tokio::time::timeout(LAST_WORDS, client.closed()).await;
             client.die(&exit.to_string());
@@ -488,6 +500,14 @@ async fn run(
         client,
         watcher,
     })
+}
+
+/// Waits for a disk that is full; none where nobody minds.
+async fn full(disks: Option<&Disks>) -> String {
+    match disks {
+        Some(disks) => disks.full().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Starts the process.

@@ -158,6 +158,57 @@ fn a_sandbox_has_a_cgroup_where_one_may_be_made() {
     });
 }
 
+/// A small file system in the place of a folder.
+struct Small<'a>(&'a Path);
+
+impl Small<'_> {
+    fn mount(path: &Path) -> Small<'_> {
+        let (kind, data) = (Some("tmpfs"), Some("size=64m,mode=777"));
+        nix::mount::mount(kind, path, kind, nix::mount::MsFlags::empty(), data).unwrap();
+        Small(path)
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        nix::mount::umount2(self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+#[test]
+fn a_disk_is_not_filled_through_the_workspace() {
+    everywhere(async |mut place| {
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("skipped: only root can mount a small disk");
+            return;
+        }
+        let path = place.workspace.path().to_path_buf();
+        let _small = Small::mount(&path);
+        // More than there is, so that it is half of that.
+        place.grants.disk_free = 1 << 30;
+        let mut kernel = place.start().await;
+        let code = "
+import time
+with open('file', 'wb') as file:
+    for _ in range(48): file.write(bytes(1 << 20)); file.flush(); time.sleep(0.05)
+time.sleep(2)";
+        let died = kernel.run(code).await.died;
+        let written = std::fs::metadata(path.join("file")).unwrap().len() >> 20;
+        match place.mode {
+            Mode::Local => assert_eq!((died, written), (None, 48)),
+            _ => {
+                let died = died.unwrap();
+                assert!(died.contains("before it filled the disk"), "{died}");
+                assert!(died.contains("execution_service.disk_free"), "{died}");
+                assert!((33..64).contains(&written), "{written}");
+                // Half of what is left is for the next.
+                assert_eq!(kernel.printed("print('anew')").await, "anew");
+            }
+        }
+        kernel.end().await;
+    });
+}
+
 #[test]
 fn what_lies_in_a_granted_folder_is_nobodys_memory() {
     everywhere(async |mut place| {

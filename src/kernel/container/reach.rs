@@ -80,6 +80,7 @@ impl Container {
                 memory: 256 << 20,
                 processes: 64,
                 cpus: 0.0,
+                disk_free: 0,
             },
             folder: folder.path().to_path_buf(),
         };
