@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
 use heddle::kernel::Client;
@@ -103,6 +104,9 @@ async fn a_keeper_that_is_killed_takes_its_kernel_along_and_the_session_says_wha
     let (_server, world) = world(&["x = 1", "print('x' in globals())"]).await;
     world.ask(&["--keep", "first"]).await;
     assert!(!world.processes().is_empty());
+    let file = std::fs::read_to_string(world.session().join("kept-kernel")).unwrap();
+    let folder = Path::new(&file).parent().unwrap();
+    assert!(folder.is_dir());
     kill(Pid::from_raw(keeper(&world)), Signal::SIGKILL).unwrap();
     eventually(SOON, "the end of the kept kernel", || {
         world.processes().is_empty()
@@ -111,6 +115,7 @@ async fn a_keeper_that_is_killed_takes_its_kernel_along_and_the_session_says_wha
     let second = world.ask(&["--session", "last", "second"]).await;
     assert_eq!(printed(&second), "False\n", "{second:?}");
     assert_eq!(second.one("kernel")["state"], "lost");
+    assert!(!folder.exists());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::error::CliError;
 use super::{Global, KernelArgs};
 use crate::config::Loaded;
 use crate::executor::{Executor, Limits, Places};
-use crate::kernel::{Join, Kernel, connections};
+use crate::kernel::{Join, Kernel, connections, remove_deserted};
 use crate::protocol::content::ShutdownRequest;
 use crate::protocol::{Channel, Content};
 use crate::session::conversation::{Conversation, Setup};
@@ -23,7 +23,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub async fn of(workspace: &Workspace) -> Option<PathBuf> {
     let path = kept::noted(workspace)?;
     let connection = connections::read(&path).ok()?;
-    connections::echoes(&connection).await.then_some(path)
+    if connections::echoes(&connection).await {
+        return Some(path);
+    }
+    // Its keeper was killed, and left the folder.
+    remove_deserted(&path);
+    None
 }
 
 /// Opens a conversation: in the kernel that was kept for the session, in one that is kept from now on where that is

@@ -12,6 +12,8 @@ use crate::kernel::container::{self, Engine};
 
 /// Younger folders may belong to a kernel that is starting.
 const GRACE: Duration = Duration::from_secs(60);
+/// Names that a line shows.
+const SHOWN: usize = 3;
 
 pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
     let folders = find();
@@ -28,7 +30,7 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
         return Check::pass("leftovers", "none");
     }
     if !fix {
-        let found = format!("of kernels that are gone: {}", names.join(", "));
+        let found = format!("of kernels that are gone: {}", some_of(&names));
         return Check::warn("leftovers", found, "heddle doctor --fix");
     }
     if let Some(engine) = engine {
@@ -40,7 +42,7 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
         .map(|error| error.to_string())
         .collect();
     match failed.is_empty() {
-        true => Check::pass("leftovers", format!("removed {}", names.join(", "))),
+        true => Check::pass("leftovers", format!("removed {}", some_of(&names))),
         false => Check::warn("leftovers", failed.join("; "), "remove them by hand"),
     }
 }
@@ -75,13 +77,17 @@ fn owners(user: Uid) -> Vec<u32> {
     [user.as_raw()].into_iter().chain(stranger).collect()
 }
 
-/// `heddle-` and 32 hexadecimal digits, or `heddle-link-` and anything.
+/// A kernel's folder, or `heddle-link-` and anything.
 fn is_ours(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("heddle-") else {
-        return false;
-    };
-    rest.starts_with("link-")
-        || (rest.len() == 32 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.starts_with("heddle-link-") || crate::kernel::is_own_name(name)
+}
+
+/// So many names as one reads.
+fn some_of(names: &[String]) -> String {
+    match names.get(SHOWN..) {
+        Some(rest @ [_, ..]) => format!("{} and {} more", names[..SHOWN].join(", "), rest.len()),
+        _ => names.join(", "),
+    }
 }
 
 fn names(command_line: &[u8], path: &Path) -> bool {
@@ -104,6 +110,13 @@ mod tests {
     fn root_looks_for_what_it_gave_away() {
         assert_eq!(owners(Uid::from_raw(0)), [0, STRANGER]);
         assert_eq!(owners(Uid::from_raw(1000)), [1000]);
+    }
+
+    #[test]
+    fn many_names_are_counted() {
+        let names = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(some_of(&names(3)), "0, 1, 2");
+        assert_eq!(some_of(&names(5)), "0, 1, 2 and 2 more");
     }
 
     #[test]

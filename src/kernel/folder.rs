@@ -119,6 +119,51 @@ fn free_ports() -> std::io::Result<[u16; 5]> {
     Ok(ports)
 }
 
+/// Whether a folder of this name is one that Heddle made: `heddle-` and 32 hexadecimal digits.
+pub fn is_own_name(name: &str) -> bool {
+    let id = name.strip_prefix("heddle-");
+    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Removes the folder of this connection file, if Heddle made it and nobody listens on its sockets any more, as when
+/// the process that would have removed it was killed.
+pub fn remove_deserted(connection_file: &Path) {
+    let Some(folder) = connection_file.parent() else {
+        return;
+    };
+    let name = folder.file_name().and_then(|name| name.to_str());
+    let in_place = folder
+        .parent()
+        .is_some_and(|root| roots().iter().any(|known| known == root));
+    if in_place && name.is_some_and(is_own_name) && !listens(&folder.join("k-1")) {
+        // What cannot be removed is found by the doctor.
+        let _ = remove_folder(folder);
+    }
+}
+
+/// Whether there is, or may be, a process behind a socket.
+fn listens(path: &Path) -> bool {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+    use std::os::fd::AsRawFd;
+    let connected = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::empty(),
+        None,
+    )
+    .and_then(|socket| {
+        nix::fcntl::fcntl(
+            &socket,
+            nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
+        )?;
+        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+    });
+    !matches!(
+        connected,
+        Err(nix::Error::ECONNREFUSED | nix::Error::ENOENT)
+    )
+}
+
 /// Every place where folders of kernels, or of connections, may be.
 pub fn roots() -> Vec<PathBuf> {
     let mut roots = vec![
