@@ -1,6 +1,6 @@
 //! What passes from the kernel to the front ends, and which of their requests it still owes an answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,12 +12,18 @@ use tokio::sync::watch;
 use super::front::Desk;
 use crate::kernel::{Client, Tap};
 use crate::protocol::content::{
-    Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus, Stream,
+    CommClose, CommOpen, Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus,
+    Stream,
 };
 use crate::protocol::{Channel, Content, RawMessage};
 
 /// Requests that may wait for their answers at a time. Whoever sends more of them loses the way back of the oldest.
 const MOST_OPEN: usize = 16_384;
+
+/// Comms that are known at a time, to be closed when the kernel ends.
+const MOST_COMMS: usize = 16_384;
+/// Bytes of a comm's id; all that exist are far shorter.
+const COMM_ID: usize = 256;
 
 /// How long an `idle` may come after its reply before it is looked into whether it was lost.
 pub const OVERDUE: Duration = Duration::from_secs(1);
@@ -56,6 +62,8 @@ pub struct Relay {
     desk: Desk,
     open: Mutex<HashMap<String, Open>>,
     unfinished: Mutex<HashMap<String, Unfinished>>,
+    /// Comms that are open between this kernel and the front ends.
+    comms: Mutex<HashSet<String>>,
     /// Whether this kernel has begun with anything that it was asked.
     at_work: AtomicBool,
     /// Cells that the kernel has.
@@ -83,6 +91,7 @@ impl Relay {
             desk,
             open: Mutex::default(),
             unfinished: Mutex::default(),
+            comms: Mutex::default(),
             at_work: AtomicBool::new(false),
             cells: watch::Sender::new(0),
             numbers: AtomicU64::new(0),
@@ -100,6 +109,7 @@ impl Relay {
     pub fn forward(&self, client: &Client, channel: Channel, message: RawMessage, begun: bool) {
         let Ok(peek) = message.peek() else { return };
         let is_cell = peek.msg_type == "execute_request";
+        self.notice_comm(&peek.msg_type, &message.content);
         let answered = !peek.msg_type.starts_with("comm_");
         if answered || peek.msg_type == "comm_info_request" {
             let open = Open {
@@ -194,8 +204,36 @@ impl Relay {
         *lock(&self.client) = None;
     }
 
+    /// Remembers a comm for as long as it is open.
+    fn notice_comm(&self, msg_type: &str, content: &Bytes) {
+        if msg_type != "comm_open" && msg_type != "comm_close" {
+            return;
+        }
+        match Content::decode(msg_type, content) {
+            Content::CommOpen(CommOpen { comm_id, .. }) if comm_id.len() <= COMM_ID => {
+                let mut comms = lock(&self.comms);
+                if comms.len() < MOST_COMMS {
+                    comms.insert(comm_id);
+                }
+            }
+            Content::CommClose(close) => {
+                lock(&self.comms).remove(&close.comm_id);
+            }
+            _ => {}
+        }
+    }
+
     /// Answers everything that a kernel that has ended still owed: an error to the cell that ran, `aborted` to the rest.
+    /// Its comms are closed, so that no widget waits for it.
     pub fn abandon(&self, ename: &str, reason: &str) {
+        let nobody = RawMessage {
+            header: Bytes::from_static(b"{}"),
+            ..RawMessage::default()
+        };
+        for comm_id in std::mem::take(&mut *lock(&self.comms)) {
+            let data = serde_json::Map::new();
+            self.desk.publish(&nobody, CommClose { comm_id, data });
+        }
         let unfinished: Vec<_> = lock(&self.unfinished).drain().collect();
         for (_, cell) in unfinished {
             self.desk.publish_state(&cell.request, ExecutionState::Idle);
@@ -359,6 +397,10 @@ impl Relay {
             // take it for one of them.
             "stream" if !self.at_work.load(Ordering::Relaxed) => return,
             "stream" | "display_data" | "update_display_data" | "comm_msg" => false,
+            kind @ ("comm_open" | "comm_close") => {
+                self.notice_comm(kind, &message.content);
+                true
+            }
             _ => true,
         };
         self.desk.pass(message, keep);

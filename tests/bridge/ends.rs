@@ -2,6 +2,7 @@
 
 use heddle::protocol::content::{ReplyStatus, ShutdownRequest};
 use heddle::protocol::{Channel, Content, Transport};
+use heddle::transport::Popped;
 
 use super::served::{SOON, Served};
 use crate::support::kernels::{cell, collect, printed, run};
@@ -40,6 +41,31 @@ async fn a_kernel_that_dies_in_a_cell_is_named_and_replaced() {
     // The same bridge, another kernel.
     let ran = run(&client, "print('x' in globals())").await;
     assert_eq!(ran.stdout, "False\n");
+}
+
+#[tokio::test]
+async fn the_comms_of_a_kernel_that_dies_are_closed() {
+    let served = Served::start(Transport::Ipc);
+    let client = served.client().await;
+    let made = "import comm\nfor name in ['kept', 'closed']: comm.create_comm(target_name=name, comm_id=name)";
+    run(&client, made).await;
+    run(
+        &client,
+        "comm.get_comm_manager().get_comm('closed').close()",
+    )
+    .await;
+    run(&client, "import os; os.kill(os.getpid(), 9)").await;
+    let mut closed = Vec::new();
+    let other = async || tokio::time::timeout(SOON, client.others()).await;
+    while closed.is_empty() {
+        let Popped::Item(other) = other().await.unwrap().unwrap() else {
+            panic!("some are lost");
+        };
+        if let Content::CommClose(close) = other.content {
+            closed.push(close.comm_id);
+        }
+    }
+    assert_eq!(closed, ["kept"]);
 }
 
 #[tokio::test]
