@@ -20,7 +20,8 @@ const GREETING: u64 = 64;
 const FLAG_MORE: u8 = 1;
 const FLAG_LONG: u8 = 2;
 const FLAG_COMMAND: u8 = 4;
-const CHUNK: usize = 64 * 1024;
+/// What a Unix socket holds at most. Pages of it that no peer fills are never there.
+const CHUNK: usize = 256 * 1024;
 /// Largest command, in bytes; a handshake needs a few dozen.
 const COMMAND: u64 = 4096;
 /// How long a closed link may go on to deliver what was sent before.
