@@ -79,6 +79,17 @@ async fn last_is_the_newest_kernel_that_answers() {
     assert!(dead.file.exists(), "a killed kernel leaves its file");
     let ended = world.run(&["attach", "-c", "print(me)"]).await;
     assert_eq!(ended.stdout.trim(), two.path(), "{ended:?}");
+    // As a front end writes it.
+    let mut info = one.connection().unwrap();
+    info.kernel_name = Some("theirs".into());
+    std::fs::write(&one.file, info.to_json()).unwrap();
+    let listed = world.run(&["kernel", "list"]).await.stdout;
+    let named = |name: &str, kernel: &Foreign| {
+        let mut lines = listed.lines();
+        lines.any(|line| line.starts_with(name) && line.ends_with(kernel.path()))
+    };
+    assert!(named("theirs ", &one) && named("? ", &two), "{listed}");
+    assert!(!listed.contains(dead.path()), "{listed}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

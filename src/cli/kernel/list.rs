@@ -1,17 +1,23 @@
 //! `heddle kernel list`: the kernelspecs of this machine, and the kernels that run.
 
+use std::path::PathBuf;
+
 use futures_util::StreamExt;
 
 use crate::cli::Global;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
-use crate::cli::table::table;
+use crate::cli::table::{shortened, table};
 use crate::kernel::{connections, discovery, prefixes, python};
+use crate::protocol::ConnectionInfo;
+
+/// Columns of a running kernel's name.
+const NAME: usize = 40;
 
 pub async fn run(global: &Global) -> Result<Exit, CliError> {
     let python = python::find()?;
     let installed = discovery::list(&prefixes());
-    let running: Vec<(std::path::PathBuf, _)> = connections::answering().collect().await;
+    let running: Vec<(PathBuf, ConnectionInfo)> = connections::answering().collect().await;
     if global.json {
         let kernels: Vec<serde_json::Value> = installed
             .iter()
@@ -25,7 +31,10 @@ pub async fn run(global: &Global) -> Result<Exit, CliError> {
             })
             .collect();
         let listing = serde_json::json!({"kernels": kernels, "python": python.map(|python| python.executable),
-            "running": running.iter().map(|(file, _)| file).collect::<Vec<_>>()});
+            "running": running.iter().map(|(file, connection)| serde_json::json!({
+                "name": connection.kernel_name,
+                "connection_file": file,
+            })).collect::<Vec<_>>()});
         print(&format!("{listing}\n"))?;
         return Ok(Exit::Done);
     }
@@ -67,10 +76,16 @@ pub async fn run(global: &Global) -> Result<Exit, CliError> {
     });
     if !running.is_empty() {
         text.push_str("\nRunning now; to join one: heddle attach FILE\n");
-        let lines = running
+        let rows: Vec<[String; 2]> = running
             .iter()
-            .map(|(file, _)| format!("{}\n", file.display()));
-        text.extend(lines);
+            .map(|(file, connection)| {
+                // Who wrote the file may have left it out.
+                let name = connection.kernel_name.as_deref();
+                let name = name.filter(|name| !name.is_empty()).unwrap_or("?");
+                [shortened(name, NAME), file.display().to_string()]
+            })
+            .collect();
+        text.push_str(&table(["NAME", "FILE"], &rows));
     }
     print(&text)?;
     Ok(Exit::Done)
