@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use zeromq::{RouterSocket, Socket, SocketRecv, XPubSocket};
 
@@ -21,8 +21,9 @@ use crate::protocol::Address;
 const MAX_CONNECTIONS: usize = 256;
 /// How long a channel takes no connections when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
-/// Messages of one channel that wait for us; beyond that the senders wait.
+/// Messages of one channel that wait for us, and their KiB; beyond that the senders wait.
 const INBOX: usize = 256;
+const INBOX_KIB: u32 = 64 << 10;
 /// Bytes that wait for one slow peer; beyond that a subscriber misses some, and another client is disconnected.
 const BACKLOG: usize = 64 << 20;
 /// Bytes that may wait for a subscriber before the source is asked to wait, too.
@@ -87,9 +88,12 @@ type Outboxes = Arc<Mutex<HashMap<Bytes, Outbox>>>;
 /// in both directions.
 pub struct Router {
     pub sender: RouterSender,
-    inbox: mpsc::Receiver<Frames>,
+    inbox: mpsc::Receiver<Received>,
     _serving: Serving,
 }
+
+/// A message, and its part of the inbox.
+type Received = (Frames, OwnedSemaphorePermit);
 
 /// Sends to the clients of a [`Router`]; clones do the same.
 #[derive(Clone)]
@@ -99,10 +103,15 @@ impl Router {
     pub async fn bind(address: Address) -> Result<Router, TransportError> {
         let listener = Listener::bind(&address).await?;
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
+        let room = Arc::new(Semaphore::new(INBOX_KIB as usize));
         let outboxes = Outboxes::default();
         let serving = accept(listener, {
             let outboxes = outboxes.clone();
-            move |stream| serve_router(stream, outboxes.clone(), inbox_sender.clone())
+            move |stream| {
+                let (outboxes, inbox, room) =
+                    (outboxes.clone(), inbox_sender.clone(), room.clone());
+                serve_router(stream, outboxes, inbox, room)
+            }
         });
         Ok(Router {
             sender: RouterSender(outboxes),
@@ -113,7 +122,7 @@ impl Router {
 
     /// The next message of any client, its identity first. Safe to cancel.
     pub async fn recv(&mut self) -> Option<Frames> {
-        self.inbox.recv().await
+        self.inbox.recv().await.map(|(frames, _)| frames)
     }
 }
 
@@ -145,7 +154,12 @@ impl RouterSender {
 }
 
 /// Serves one connection. A client that comes back under the same identity takes it over, as with ROUTER_HANDOVER.
-async fn serve_router(stream: Box<dyn Stream>, outboxes: Outboxes, inbox: mpsc::Sender<Frames>) {
+async fn serve_router(
+    stream: Box<dyn Stream>,
+    outboxes: Outboxes,
+    inbox: mpsc::Sender<Received>,
+    room: Arc<Semaphore>,
+) {
     let mut socket = RouterSocket::new();
     let Ok((gate, identity)) = link::open(&mut socket, stream, Limits::default()).await else {
         return;
@@ -157,7 +171,13 @@ async fn serve_router(stream: Box<dyn Stream>, outboxes: Outboxes, inbox: mpsc::
     lock(&outboxes).insert(identity.clone(), outbox.clone());
     let receive = async {
         while let Ok(frames) = receiver.recv().await {
-            if inbox.send(frames).await.is_err() {
+            let bytes: usize = frames.iter().map(Bytes::len).sum();
+            // One of any size has room when it is alone.
+            let share = u32::try_from(bytes >> 10).map_or(INBOX_KIB, |kib| kib.clamp(1, INBOX_KIB));
+            let Ok(permit) = room.clone().acquire_many_owned(share).await else {
+                return;
+            };
+            if inbox.send((frames, permit)).await.is_err() {
                 return;
             }
         }

@@ -179,6 +179,46 @@ async fn a_subscriber_that_never_reads_delays_nobody_and_fills_no_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_that_send_faster_than_they_are_read_wait_and_fill_no_memory() {
+    let name = "kernel_role::clients_that_send_faster_than_they_are_read_wait_and_fill_no_memory";
+    if !alone(name, &[]) {
+        return;
+    }
+    const EACH: usize = 100;
+    let folder = tempfile::tempdir().unwrap();
+    let address = ipc(folder.path(), "shell");
+    let mut router = Router::bind(address.clone()).await.unwrap();
+    let before = resident();
+    let mut sending = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let mut stream = raw(&address).await;
+        shake(&mut stream, "DEALER").await;
+        sending.spawn(async move {
+            let message = frame(0, &vec![1; 1 << 20]);
+            for _ in 0..EACH {
+                stream.write_all(&message).await.unwrap();
+            }
+            stream
+        });
+    }
+    // They get no further.
+    assert!(
+        tokio::time::timeout(SECOND, sending.join_next())
+            .await
+            .is_err()
+    );
+    let grown = resident().saturating_sub(before) >> 20;
+    assert!((32..130).contains(&grown), "{grown} MB more");
+    for _ in 0..3 * EACH {
+        let received = tokio::time::timeout(5 * SECOND, router.recv()).await;
+        assert_eq!(received.unwrap().unwrap()[1].len(), 1 << 20);
+    }
+    while let Some(sent) = sending.join_next().await {
+        sent.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_takes_no_replies_delays_nobody_and_is_disconnected() {
     let name = "kernel_role::a_client_that_takes_no_replies_delays_nobody_and_is_disconnected";
     if !alone(name, &[]) {
