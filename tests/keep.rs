@@ -6,13 +6,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use heddle::kernel::Client;
-use heddle::protocol::ConnectionInfo;
+use heddle::protocol::content::ShutdownRequest;
+use heddle::protocol::{Channel, ConnectionInfo};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
-use support::kernels::run;
+use support::kernels::{collect, run};
 use support::model_server::{Answer, ModelServer};
 use support::process;
+use support::terminal::Terminal;
 use support::world::{Ended, World, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -85,6 +87,57 @@ async fn a_kept_kernel_has_its_variables_when_the_session_goes_on_and_is_everybo
     let again = world.run(&["session", "connect"]).await;
     assert_eq!(again.code(), Some(3));
     assert!(!std::path::Path::new(file).exists());
+}
+
+#[tokio::test]
+async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
+    let (_server, world) = world(&["answer = 6 * 7", "print('then', answer)"]).await;
+    let mut chat = Terminal::start(&world, &["chat", "--mode", "sandbox"]);
+    chat.until("heddle> ").await;
+    chat.line("first");
+    chat.until("Done.").await;
+    chat.until("heddle> ").await;
+    let connected = world.run(&["session", "connect"]).await.text();
+    let file = Path::new(connected.trim());
+    assert!(connected.ends_with("connection.json\n"), "{connected}");
+    let info = ConnectionInfo::from_json(&std::fs::read(file).unwrap()).unwrap();
+    let session = world.session();
+    let inside = std::fs::read(session.join("running-kernel.json")).unwrap();
+    let inside = ConnectionInfo::from_json(&inside).unwrap();
+    assert_ne!(
+        inside.address(Channel::Shell),
+        info.address(Channel::Shell),
+        "the kernel's own sockets are not given away"
+    );
+    let client = Client::connect(&info, tokio::time::Instant::now() + SOON)
+        .await
+        .unwrap();
+    assert_eq!(run(&client, "answer").await.value.as_deref(), Some("42"));
+    run(&client, "answer = 'theirs'").await;
+    // The same bridge for all.
+    let again = world.run(&["session", "connect"]).await.text();
+    assert_eq!(again, connected);
+
+    // Who shuts down what was shared ends the bridge, and no more.
+    let request = ShutdownRequest { restart: false };
+    let mut exchange = client.request(Channel::Control, request.into());
+    assert!(collect(&mut exchange).await.died.is_none());
+    chat.line("second");
+    chat.until("then theirs").await;
+    chat.until("heddle> ").await;
+    eventually(SOON, "the end of the bridge", || !file.exists()).await;
+
+    // And another ends with the chat.
+    let connected = world.run(&["session", "connect"]).await.text();
+    assert!(Path::new(connected.trim()).exists());
+    chat.line("/exit");
+    chat.end().await;
+    eventually(SOON, "the end of the bridge", || {
+        !Path::new(connected.trim()).exists()
+    })
+    .await;
+    world.is_quiet().await;
+    assert_eq!(world.run(&["session", "connect"]).await.code(), Some(3));
 }
 
 #[tokio::test]

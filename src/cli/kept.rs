@@ -14,20 +14,49 @@ use crate::kernel::{Join, Kernel, connections, remove_deserted};
 use crate::protocol::content::ShutdownRequest;
 use crate::protocol::{Channel, Content};
 use crate::session::conversation::{Conversation, Setup};
-use crate::session::{self, Session, SessionId, Workspace, kept};
+use crate::session::whereabouts::{Way, noted};
+use crate::session::{self, Session, SessionId, Workspace};
 
 /// How long a kept kernel may take to answer when somebody comes back.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The connection file of a session's kept kernel, where that answers now.
 pub async fn of(workspace: &Workspace) -> Option<PathBuf> {
-    let path = kept::noted(workspace)?;
+    found(workspace, Way::Kept).await
+}
+
+/// A connection file for other clients of a session's kernel: that of one that is kept, or of a bridge before one that
+/// ends with its command, which is started where there is none.
+pub async fn shared(
+    global: &Global,
+    loaded: &Loaded,
+    id: &SessionId,
+    workspace: &Workspace,
+) -> Result<Option<PathBuf>, CliError> {
+    for way in [Way::Kept, Way::Shared] {
+        if let Some(file) = found(workspace, way).await {
+            return Ok(Some(file));
+        }
+    }
+    if found(workspace, Way::Running).await.is_none() {
+        return Ok(None);
+    }
+    let idle = loaded.settings.kernel.keep;
+    let none = KernelArgs::default();
+    begin(global, &none, "share", idle, id).await.map(Some)
+}
+
+/// The connection file of this kind, where a kernel answers on it now.
+async fn found(workspace: &Workspace, way: Way) -> Option<PathBuf> {
+    let path = noted(workspace, way)?;
     let connection = connections::read(&path).ok()?;
     if connections::echoes(&connection).await {
         return Some(path);
     }
-    // Its keeper was killed, and left the folder.
-    remove_deserted(&path);
+    // The folder of a kernel belongs to its supervisor. That of a bridge is left when the bridge is killed.
+    if way != Way::Running {
+        remove_deserted(&path);
+    }
     None
 }
 
@@ -49,7 +78,7 @@ pub async fn open(
     let workspace = session.workspace().clone();
     let (file, fresh) = match of(&workspace).await {
         Some(file) => (file, false),
-        None if keep => (start(global, args, idle, session.id()).await?, true),
+        None if keep => (begin(global, args, "keep", idle, session.id()).await?, true),
         None => return Ok(Conversation::open(setup, session)),
     };
     let executor = join(&file, &workspace, setup.cell, setup.start_timeout).await?;
@@ -77,10 +106,11 @@ async fn join(
     Ok(Executor::over(kernel, places, limits))
 }
 
-/// Starts the process that keeps the kernel, and gives its connection file.
-async fn start(
+/// Starts a process that goes on without us, `heddle kernel keep` or `share`, and gives its connection file.
+async fn begin(
     global: &Global,
     args: &KernelArgs,
+    what: &str,
     idle: Duration,
     id: &SessionId,
 ) -> Result<PathBuf, CliError> {
@@ -88,7 +118,7 @@ async fn start(
         std::env::current_exe().map_err(CliError::io("the heddle binary cannot be found"))?;
     let mut command = Command::new(heddle);
     command
-        .args(["kernel", "keep", id.as_str()])
+        .args(["kernel", what, id.as_str()])
         .arg(format!("--idle={}", idle.as_secs_f64()))
         .args(args.as_options())
         .stdin(Stdio::null())
@@ -101,7 +131,12 @@ async fn start(
     unsafe {
         command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
     }
-    let failed = |error: String| CliError::Missing(format!("the kernel cannot be kept: {error}"));
+    let failed = |error: String| {
+        CliError::Missing(format!(
+            "the kernel cannot be {what}: {error}",
+            what = if what == "keep" { "kept" } else { "shared" }
+        ))
+    };
     let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let answer = tokio::task::spawn_blocking(move || {

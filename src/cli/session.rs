@@ -47,7 +47,7 @@ pub enum Session {
         #[command(flatten)]
         model: ModelArgs,
     },
-    /// Print the connection file of a session's kept kernel, for `jupyter console --existing` and other front ends
+    /// Print a connection file of a session's running kernel, for `jupyter console --existing` and other front ends
     Connect {
         /// An id, its beginning, or `last`
         #[arg(default_value = "last")]
@@ -102,8 +102,14 @@ fn not_kept(id: &SessionId) -> CliError {
 }
 
 async fn connect(global: &Global, id: &str) -> Result<Exit, CliError> {
+    let loaded = setup::load(global, &[])?;
     let (id, workspace) = find(global, id)?;
-    let file = kept::of(&workspace).await.ok_or_else(|| not_kept(&id))?;
+    let file = kept::shared(global, &loaded, &id, &workspace).await?;
+    let file = file.ok_or_else(|| {
+        CliError::Missing(format!(
+            "no kernel runs for session {id}. To have one that goes on: heddle session resume {id} --keep"
+        ))
+    })?;
     print(&format!("{}\n", file.display()))?;
     Ok(Exit::Done)
 }

@@ -158,10 +158,8 @@ fn listens(path: &Path) -> bool {
         )?;
         connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
     });
-    !matches!(
-        connected,
-        Err(nix::Error::ECONNREFUSED | nix::Error::ENOENT)
-    )
+    // Where there is no socket yet, one may be about to be made.
+    !matches!(connected, Err(nix::Error::ECONNREFUSED))
 }
 
 /// Every place where folders of kernels, or of connections, may be.

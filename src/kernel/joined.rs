@@ -1,12 +1,13 @@
 //! A kernel that somebody else started: there is no process to signal, only its sockets.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Client, KernelError};
+use super::{Client, KernelError, Tap};
 use crate::protocol::{Channel, ConnectionInfo};
 use crate::transport::{Heartbeat, TransportError};
 
@@ -42,10 +43,13 @@ impl Drop for Joined {
 }
 
 impl Joined {
-    pub(super) async fn connect(join: Join) -> Result<Joined, KernelError> {
+    pub(super) async fn connect(
+        join: Join,
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Result<Joined, KernelError> {
         let deadline = Instant::now() + join.patience;
         let refused = |error| explained(error, &join);
-        let client = Client::connect(&join.connection, deadline)
+        let client = Client::connect_tapped(&join.connection, deadline, tap)
             .await
             .map_err(refused)?;
         let language = match timeout_at(deadline, client.info()).await {

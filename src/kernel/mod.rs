@@ -34,7 +34,9 @@ use tokio::time::Instant;
 
 use crate::isolation::{Exit, Signal};
 use crate::protocol::content::{InterruptRequest, ShutdownRequest};
-use crate::protocol::{Channel, Content, InterruptMode, KernelSpec, ProtocolError, Transport};
+use crate::protocol::{
+    Channel, ConnectionInfo, Content, InterruptMode, KernelSpec, ProtocolError, Transport,
+};
 use crate::transport::TransportError;
 use discovery::Installed;
 use disk::Disks;
@@ -347,9 +349,14 @@ impl Kernel {
     /// # Errors
     /// [`KernelError::NotJoined`] where nobody listens, nothing answers, or the key is wrong.
     pub async fn join(join: Join) -> Result<Kernel, KernelError> {
+        Kernel::join_tapped(join, None).await
+    }
+
+    /// Joins it for others, who see what it sends.
+    pub async fn join_tapped(join: Join, tap: Option<Arc<dyn Tap>>) -> Result<Kernel, KernelError> {
         Ok(Kernel {
             cwd: join.cwd.clone(),
-            origin: Origin::Joined(Joined::connect(join).await?),
+            origin: Origin::Joined(Joined::connect(join, tap).await?),
         })
     }
 
@@ -375,6 +382,14 @@ impl Kernel {
         match &self.origin {
             Origin::Started(started) => &started.spec.language,
             Origin::Joined(joined) => &joined.language,
+        }
+    }
+
+    /// How a kernel of ours is connected to.
+    pub fn connection(&self) -> Option<&ConnectionInfo> {
+        match &self.origin {
+            Origin::Started(started) => Some(&started.folder.connection),
+            Origin::Joined(_) => None,
         }
     }
 

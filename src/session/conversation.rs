@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::history;
+use super::whereabouts::Note;
 use super::{Session, SessionError};
 use crate::agent::approval::Approver;
 use crate::agent::{Agent, AgentError, Scene, Workbench};
@@ -128,6 +129,7 @@ impl Conversation {
             news: session.take_notices(),
             bench: Bench {
                 seat: Seat::Empty,
+                note: None,
                 news: vec![first],
             },
             mode: place.mode,
@@ -219,10 +221,13 @@ impl Conversation {
             start_timeout: setup.start_timeout,
             grants,
         };
-        let packages = setup.packages;
+        let (packages, workspace) = (setup.packages, workspace.clone());
         let start = async move {
             let executor = Executor::start(options, places, setup.cell).await?;
-            Ok(executor.with_packages(packages))
+            // Where it cannot be noted the session goes on, and others do not find its kernel.
+            let connection = executor.kernel().connection();
+            let note = connection.and_then(|it| Note::of_connection(&workspace, it).ok());
+            Ok((executor.with_packages(packages), note))
         };
         conversation.bench.seat = Seat::Starting(tokio::spawn(start));
         conversation
@@ -392,7 +397,7 @@ impl Conversation {
         match self.bench.seat {
             Seat::Ready(executor) => executor.shutdown().await,
             Seat::Starting(mut start) => match tokio::time::timeout(PATIENCE, &mut start).await {
-                Ok(Ok(Ok(executor))) => executor.shutdown().await,
+                Ok(Ok(Ok((executor, _note)))) => executor.shutdown().await,
                 Ok(_) => {}
                 // The process ends with its handle.
                 Err(_) => start.abort(),
@@ -451,11 +456,13 @@ fn preview(path: &Path) -> Option<String> {
 /// The place of the executor, which comes a moment after the conversation has begun.
 struct Bench {
     seat: Seat,
+    /// Where others find a kernel that ends with the conversation.
+    note: Option<Note>,
     news: Vec<Event>,
 }
 
 enum Seat {
-    Starting(JoinHandle<Result<Executor, KernelError>>),
+    Starting(JoinHandle<Result<(Executor, Option<Note>), KernelError>>),
     Ready(Box<Executor>),
     /// The start failed, and said why.
     Empty,
@@ -477,9 +484,10 @@ impl Bench {
         if let Seat::Starting(start) = &mut self.seat {
             let started = start.await;
             self.seat = Seat::Empty;
-            let executor = started.map_err(|error| {
+            let (executor, note) = started.map_err(|error| {
                 KernelError::Launch(format!("its start was cut off: {error}"))
             })??;
+            self.note = note;
             self.seat = Seat::Ready(Box::new(executor));
         }
         let executor = self.seat.executor()?;

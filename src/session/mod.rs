@@ -13,8 +13,8 @@ mod workspace;
 pub mod conversation;
 pub mod export;
 pub mod history;
-pub mod kept;
 pub mod notebooks;
+pub mod whereabouts;
 
 use std::path::Path;
 

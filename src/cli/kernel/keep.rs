@@ -4,6 +4,7 @@
 //! this user can read; whoever comes back joins it as any client does.
 
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,10 @@ use super::served::{Served, Whose, load, place};
 use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs, run, setup};
-use crate::kernel::RunFolder;
+use crate::kernel::{KernelError, RunFolder};
 use crate::protocol::Transport;
-use crate::session::{self, kept};
+use crate::session;
+use crate::session::whereabouts::{Note, Way};
 
 #[derive(Args)]
 pub struct Keep {
@@ -35,8 +37,8 @@ impl Keep {
         let root = setup::workspace(&loaded)?;
         let id = session::resolve(&root, &self.session)?;
         let workspace = session::Workspace::open(&root, &id)?;
-        let folder = RunFolder::create(Transport::Ipc, "heddle", |path| path.to_owned())?;
-        let note = kept::Note::write(&workspace, &folder.connection_file())?;
+        let folder = socket_folder()?;
+        let note = Note::of_file(&workspace, Way::Kept, &folder.connection_file())?;
         let conduct = Conduct {
             info: None,
             place: place(&loaded),
@@ -45,9 +47,7 @@ impl Keep {
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
         let backing = Served::new(global, self.kernel, loaded, Whose::Session(workspace));
-        // Whoever started us waits for this line.
-        println!("{}", folder.connection_file().display());
-        let _ = std::io::stdout().flush();
+        announce(&folder.connection_file());
         let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, async {
             terminate.recv().await;
         })
@@ -57,4 +57,15 @@ impl Keep {
             .map(|_| Exit::Done)
             .map_err(|error| CliError::Missing(error.to_string()))
     }
+}
+
+/// A folder for the sockets that others connect to, which only this user can enter.
+pub(super) fn socket_folder() -> Result<RunFolder, KernelError> {
+    RunFolder::create(Transport::Ipc, "heddle", |path| path.to_owned())
+}
+
+/// Says where it is. Whoever started us waits for this line.
+pub(super) fn announce(connection_file: &Path) {
+    println!("{}", connection_file.display());
+    let _ = std::io::stdout().flush();
 }

@@ -5,6 +5,7 @@ mod keep;
 mod list;
 mod serve;
 mod served;
+mod share;
 
 use clap::Subcommand;
 
@@ -25,6 +26,9 @@ pub enum Kernel {
     /// Hold a session's kernel; `--keep` starts this itself
     #[command(hide = true)]
     Keep(keep::Keep),
+    /// Give the kernel of a running session to other clients; `session connect` starts this itself
+    #[command(hide = true)]
+    Share(share::Share),
 }
 
 impl Kernel {
@@ -35,6 +39,7 @@ impl Kernel {
             Kernel::List => list::run(global).await,
             Kernel::Serve(serve) => serve.run(global).await,
             Kernel::Keep(keep) => keep.run(global).await,
+            Kernel::Share(share) => share.run(global).await,
         }
     }
 }
