@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use heddle::kernel::Client;
@@ -58,6 +58,69 @@ fn keeper(world: &World) -> i32 {
     running[0]
 }
 
+/// The folder of the sockets that lead to the kept kernel.
+fn kept_folder(world: &World) -> PathBuf {
+    let note = std::fs::read(world.session().join("kept-kernel.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
+    let file = Path::new(note["connection_file"].as_str().unwrap());
+    file.parent().unwrap().to_path_buf()
+}
+
+#[tokio::test]
+async fn a_kept_kernel_is_what_it_was_started_as() {
+    let (server, world) = world(&["x = 1", "print('x' in globals())"]).await;
+    let first = world.ask(&["--keep", "first"]).await;
+    assert_eq!(first.one("session")["mode"], "local", "{first:?}");
+    for other in [&["--mode", "sandbox"][..], &["--env", "X=1"]] {
+        let refused = world
+            .run(&[&["ask", "--session", "last"], other, &["x"]].concat())
+            .await;
+        assert_eq!(refused.code(), Some(2), "{refused:?}");
+        assert!(
+            refused.text().contains("heddle session stop"),
+            "{refused:?}"
+        );
+    }
+    // Whatever would be chosen now.
+    let second = world
+        .run(&["ask", "--json", "--session", "last", "second"])
+        .await;
+    assert_eq!(printed(&second), "True\n", "{second:?}");
+    assert_eq!(second.one("session")["mode"], "local");
+    let told = format!("{:?}", server.requests().last().unwrap().messages());
+    assert!(told.contains("with the User's permissions"), "{told}");
+    world.run(&["session", "stop"]).await;
+    world.is_quiet().await;
+}
+
+#[tokio::test]
+async fn the_doctor_removes_nothing_that_a_kept_kernel_needs() {
+    let (_server, world) = world(&["x = 1", "print('x' in globals())"]).await;
+    world.ask(&["--keep", "first"]).await;
+    let folder = kept_folder(&world);
+    let hour = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::open(&folder)
+        .unwrap()
+        .set_modified(hour)
+        .unwrap();
+    world.run(&["doctor", "--fix"]).await;
+    assert!(folder.is_dir());
+    let second = world.ask(&["--session", "last", "second"]).await;
+    assert_eq!(printed(&second), "True\n", "{second:?}");
+    // Once its keeper is gone it is one of those.
+    kill(Pid::from_raw(keeper(&world)), Signal::SIGKILL).unwrap();
+    eventually(SOON, "the end of the kept kernel", || {
+        world.processes().is_empty()
+    })
+    .await;
+    std::fs::File::open(&folder)
+        .unwrap()
+        .set_modified(hour)
+        .unwrap();
+    world.run(&["doctor", "--fix"]).await;
+    assert!(!folder.exists());
+}
+
 #[tokio::test]
 async fn a_kept_kernel_has_its_variables_when_the_session_goes_on_and_is_everybodys() {
     let (_server, world) = world(&["answer = 6 * 7", "print('still', answer)"]).await;
@@ -99,7 +162,7 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
     chat.until("heddle> ").await;
     let connected = world.run(&["session", "connect"]).await.text();
     let file = Path::new(connected.trim());
-    assert!(connected.ends_with("connection.json\n"), "{connected}");
+    assert!(connected.ends_with("clients.json\n"), "{connected}");
     let info = ConnectionInfo::from_json(&std::fs::read(file).unwrap()).unwrap();
     let session = world.session();
     let inside = std::fs::read(session.join("running-kernel.json")).unwrap();
@@ -127,10 +190,17 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
     chat.until("heddle> ").await;
     eventually(SOON, "the end of the bridge", || !file.exists()).await;
 
-    // And another ends with the chat.
+    // The terminal's own way there is found too, by the session's id or as the latest.
+    let attached = world.run(&["attach", "last", "-c", "print(answer)"]).await;
+    assert_eq!(attached.text().trim(), "theirs");
+    let id = session.file_name().unwrap().to_str().unwrap();
+    let attached = world.run(&["attach", id, "-c", "print(answer)"]).await;
+    assert_eq!(attached.text().trim(), "theirs");
+
+    // And another ends with the chat, however that ends.
     let connected = world.run(&["session", "connect"]).await.text();
     assert!(Path::new(connected.trim()).exists());
-    chat.line("/exit");
+    kill(Pid::from_raw(chat.pid()), Signal::SIGKILL).unwrap();
     chat.end().await;
     eventually(SOON, "the end of the bridge", || {
         !Path::new(connected.trim()).exists()
@@ -157,8 +227,7 @@ async fn a_keeper_that_is_killed_takes_its_kernel_along_and_the_session_says_wha
     let (_server, world) = world(&["x = 1", "print('x' in globals())"]).await;
     world.ask(&["--keep", "first"]).await;
     assert!(!world.processes().is_empty());
-    let file = std::fs::read_to_string(world.session().join("kept-kernel")).unwrap();
-    let folder = Path::new(&file).parent().unwrap();
+    let folder = kept_folder(&world);
     assert!(folder.is_dir());
     kill(Pid::from_raw(keeper(&world)), Signal::SIGKILL).unwrap();
     eventually(SOON, "the end of the kept kernel", || {

@@ -170,6 +170,11 @@ impl Desk {
             .is_some_and(|identity| self.stdin.reaches(identity))
     }
 
+    /// Whether a front end is connected.
+    pub fn has_clients(&self) -> bool {
+        self.shell.has_clients()
+    }
+
     /// Publishes something that `request` caused.
     pub fn publish(&self, request: &RawMessage, content: impl Into<Content>) {
         self.pass(

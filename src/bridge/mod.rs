@@ -17,7 +17,7 @@ mod relay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
@@ -42,6 +42,8 @@ use relay::Relay;
 
 /// Bytes of requests that wait here for the kernel; beyond that the front ends wait.
 const WAITING: usize = 64 << 20;
+/// How often it is looked whether anybody is connected.
+const PRESENCE: Duration = Duration::from_secs(1);
 /// How long a cell waits for the kernel's start before it is told what it waits for.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long a kernel may take to say who it is, once it is ready.
@@ -72,7 +74,7 @@ pub enum End {
     Shutdown,
     /// Whoever waits for us has gone.
     Abandoned,
-    /// Nobody asked for anything for as long as was allowed.
+    /// Nobody asked for anything, or was there, for as long as was allowed.
     Idle,
 }
 
@@ -82,7 +84,7 @@ pub struct Conduct {
     pub info: Option<KernelInfoReply>,
     /// In words for people, such as `the sandbox`.
     pub place: String,
-    /// Ends the bridge when nothing was asked for so long.
+    /// Ends the bridge when nothing was asked, and nobody was connected, for so long.
     pub idle: Option<Duration>,
 }
 
@@ -258,7 +260,7 @@ impl Bridge {
             () = relay.cells_done(), if awaited => Happened::Room,
             () = tokio::time::sleep(SILENCE), if untold => Happened::Silence,
             () = tokio::time::sleep(relay::OVERDUE), if relay.has_unfinished() => Happened::Overdue,
-            () = quiet(&relay, idle), if idle.is_some() => Happened::Idle,
+            () = quiet(&relay, &self.desk, idle), if idle.is_some() => Happened::Idle,
         }
     }
 
@@ -639,11 +641,17 @@ async fn death(client: Option<&Client>) -> Option<String> {
     Some(client?.death().await)
 }
 
-/// Waits until the kernel has had nothing to do for so long.
-async fn quiet(relay: &Relay, idle: Option<Duration>) {
+/// Waits until the kernel has had nothing to do, and nobody was connected, for so long.
+async fn quiet(relay: &Relay, desk: &Desk, idle: Option<Duration>) {
     let Some(idle) = idle else {
         return std::future::pending().await;
     };
     relay.cells_done().await;
-    tokio::time::sleep(idle).await;
+    let mut since = Instant::now();
+    while since.elapsed() < idle {
+        tokio::time::sleep(idle.min(PRESENCE)).await;
+        if desk.has_clients() {
+            since = Instant::now();
+        }
+    }
 }

@@ -76,7 +76,7 @@ impl Attach {
                 ("llm.replay", self.model.replay.clone()),
             ],
         )?;
-        let kernel = self.join().await?;
+        let kernel = self.join(&setup::running_sessions(global)).await?;
         // Up to here Ctrl-C simply ends the program.
         match code {
             Some(code) => self.execute(kernel, &code, piped, global).await,
@@ -94,13 +94,13 @@ impl Attach {
     }
 
     /// The kernel that is meant.
-    async fn join(&self) -> Result<Kernel, CliError> {
+    async fn join(&self, sessions: &[PathBuf]) -> Result<Kernel, CliError> {
         if self.kernel != "last" {
-            let path = connections::find(&self.kernel)?;
+            let path = connections::find(&self.kernel, sessions)?;
             let connection = connections::read(&path)?;
             return join(path, connection, PATIENCE).await;
         }
-        let mut answering = connections::answering();
+        let mut answering = connections::answering(sessions);
         while let Some((path, connection)) = answering.next().await {
             match join(path, connection, TRIAL).await {
                 // Somebody else may listen where it did.

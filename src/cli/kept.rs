@@ -14,14 +14,14 @@ use crate::kernel::{Join, Kernel, connections, remove_deserted};
 use crate::protocol::content::ShutdownRequest;
 use crate::protocol::{Channel, Content};
 use crate::session::conversation::{Conversation, Setup};
-use crate::session::whereabouts::{Way, noted};
+use crate::session::whereabouts::{Way, Whereabouts, noted};
 use crate::session::{self, Session, SessionId, Workspace};
 
 /// How long a kept kernel may take to answer when somebody comes back.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The connection file of a session's kept kernel, where that answers now.
-pub async fn of(workspace: &Workspace) -> Option<PathBuf> {
+pub async fn of(workspace: &Workspace) -> Option<Whereabouts> {
     found(workspace, Way::Kept).await
 }
 
@@ -34,8 +34,8 @@ pub async fn shared(
     workspace: &Workspace,
 ) -> Result<Option<PathBuf>, CliError> {
     for way in [Way::Kept, Way::Shared] {
-        if let Some(file) = found(workspace, way).await {
-            return Ok(Some(file));
+        if let Some(found) = found(workspace, way).await {
+            return Ok(Some(found.connection_file));
         }
     }
     if found(workspace, Way::Running).await.is_none() {
@@ -47,15 +47,15 @@ pub async fn shared(
 }
 
 /// The connection file of this kind, where a kernel answers on it now.
-async fn found(workspace: &Workspace, way: Way) -> Option<PathBuf> {
-    let path = noted(workspace, way)?;
-    let connection = connections::read(&path).ok()?;
+async fn found(workspace: &Workspace, way: Way) -> Option<Whereabouts> {
+    let found = noted(workspace, way)?;
+    let connection = connections::read(&found.connection_file).ok()?;
     if connections::echoes(&connection).await {
-        return Some(path);
+        return Some(found);
     }
     // The folder of a kernel belongs to its supervisor. That of a bridge is left when the bridge is killed.
     if way != Way::Running {
-        remove_deserted(&path);
+        remove_deserted(&found.connection_file);
     }
     None
 }
@@ -76,13 +76,22 @@ pub async fn open(
     };
     let idle = loaded.settings.kernel.keep;
     let workspace = session.workspace().clone();
-    let (file, fresh) = match of(&workspace).await {
-        Some(file) => (file, false),
-        None if keep => (begin(global, args, "keep", idle, session.id()).await?, true),
+    let (file, earlier) = match of(&workspace).await {
+        Some(kept) => {
+            let is = &kept.surroundings;
+            args.fit(&is.mode, &is.kernel).map_err(|refused| {
+                CliError::Usage(format!(
+                    "{refused}. Leave that out, or end the kernel first: heddle session stop {}",
+                    session.id()
+                ))
+            })?;
+            (kept.connection_file, Some(kept.surroundings))
+        }
+        None if keep => (begin(global, args, "keep", idle, session.id()).await?, None),
         None => return Ok(Conversation::open(setup, session)),
     };
     let executor = join(&file, &workspace, setup.cell, setup.start_timeout).await?;
-    Ok(Conversation::kept(setup, session, executor, fresh))
+    Ok(Conversation::kept(setup, session, executor, earlier))
 }
 
 async fn join(
@@ -164,12 +173,17 @@ async fn begin(
 
 /// Ends a session's kept kernel, and waits until it says so. Whether there was one.
 pub async fn stop(workspace: &Workspace) -> Result<bool, CliError> {
-    let Some(file) = of(workspace).await else {
+    let Some(Whereabouts {
+        connection_file,
+        pid,
+        ..
+    }) = of(workspace).await
+    else {
         return Ok(false);
     };
     let kernel = Kernel::join(Join {
-        connection: connections::read(&file)?,
-        connection_file: file,
+        connection: connections::read(&connection_file)?,
+        connection_file,
         cwd: workspace.cwd(),
         patience: PATIENCE,
     })
@@ -183,8 +197,8 @@ pub async fn stop(workspace: &Workspace) -> Result<bool, CliError> {
     };
     match tokio::time::timeout(PATIENCE, ended).await {
         Ok(_) => Ok(true),
-        Err(_) => Err(CliError::Missing(
-            "the kept kernel does not end. End its process: pkill -f 'heddle kernel keep'".into(),
-        )),
+        Err(_) => Err(CliError::Missing(format!(
+            "the kept kernel does not end. End its process: kill {pid}"
+        ))),
     }
 }

@@ -126,6 +126,24 @@ pub struct KernelArgs {
 }
 
 impl KernelArgs {
+    /// Refuses what a kernel that runs already, in this mode and from this kernelspec, cannot be given any more.
+    fn fit(&self, mode: &str, kernel: &str) -> Result<(), String> {
+        let other = |given: &Option<String>, is: &str| {
+            let given = given.as_deref().filter(|given| *given != "auto");
+            given.is_some_and(|given| !is.is_empty() && given != is)
+        };
+        let refused = match self {
+            args if other(&args.mode, mode) => format!("it is in {mode} mode"),
+            args if other(&args.kernel, kernel) => format!("it is a {kernel}"),
+            args if !args.env.is_empty() => "--env is for its start".into(),
+            args if !args.mounts.is_empty() => "--mount is for its start".into(),
+            _ => return Ok(()),
+        };
+        Err(format!(
+            "a kernel is kept for this session already, and {refused}"
+        ))
+    }
+
     /// The same options, for a process that starts the kernel for us.
     fn as_options(&self) -> Vec<String> {
         let KernelArgs {

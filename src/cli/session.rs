@@ -130,7 +130,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     let sessions = session::list(&root)?;
     let kept = futures_util::future::join_all(sessions.iter().map(|summary| async {
         let workspace = Workspace::open(&root, &summary.id).ok()?;
-        kept::of(&workspace).await
+        Some(kept::of(&workspace).await?.connection_file)
     }))
     .await;
     let sessions: Vec<(Summary, Option<PathBuf>)> = sessions.into_iter().zip(kept).collect();

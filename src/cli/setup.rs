@@ -157,6 +157,16 @@ fn allow_local(refused: &KernelError) -> Result<(), CliError> {
     }
 }
 
+/// Connection files of the kernels that work for this user's sessions now. None where the settings cannot be read, which
+/// who needs them says.
+pub fn running_sessions(global: &Global) -> Vec<PathBuf> {
+    let root = load(global, &[]).and_then(|loaded| workspace(&loaded));
+    root.map_or_else(
+        |_| Vec::new(),
+        |root| crate::session::whereabouts::running(&root),
+    )
+}
+
 /// What an isolated kernel gets, of the settings and of `--mount`.
 pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError> {
     let service = &settings.execution_service;

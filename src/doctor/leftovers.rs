@@ -9,6 +9,7 @@ use nix::unistd::Uid;
 use super::Check;
 use crate::isolation::STRANGER;
 use crate::kernel::container::{self, Engine};
+use crate::kernel::{is_listened_to, is_own_name};
 
 /// Younger folders may belong to a kernel that is starting.
 const GRACE: Duration = Duration::from_secs(60);
@@ -47,10 +48,10 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
     }
 }
 
-/// Folders of this user's that Heddle made for kernels or connections, and that no process names any more.
+/// Folders of this user's that Heddle made for kernels or connections, and that no process listens in or names any more.
 fn find() -> Vec<PathBuf> {
     let me = Uid::effective();
-    let in_use = command_lines();
+    let lines = command_lines();
     let mut found = Vec::new();
     for root in crate::kernel::folder_roots() {
         for entry in std::fs::read_dir(&root).into_iter().flatten().flatten() {
@@ -63,7 +64,10 @@ fn find() -> Vec<PathBuf> {
                 .and_then(|time| time.elapsed().ok())
                 .is_some_and(|age| age > GRACE);
             let ours = is_ours(&name) && meta.is_dir() && owners(me).contains(&meta.uid());
-            if ours && old && !in_use.iter().any(|line| names(line, &path)) {
+            let in_use = || {
+                is_listened_to(&path) == Some(true) || lines.iter().any(|line| names(line, &path))
+            };
+            if ours && old && !in_use() {
                 found.push(path);
             }
         }
@@ -79,7 +83,7 @@ fn owners(user: Uid) -> Vec<u32> {
 
 /// A kernel's folder, or `heddle-link-` and anything.
 fn is_ours(name: &str) -> bool {
-    name.starts_with("heddle-link-") || crate::kernel::is_own_name(name)
+    name.starts_with("heddle-link-") || is_own_name(name)
 }
 
 /// So many names as one reads.

@@ -10,7 +10,8 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
-use super::{KernelError, discovery, folder};
+use super::folder::{self, CLIENTS_FILE};
+use super::{KernelError, discovery};
 use crate::protocol::{Channel, ConnectionInfo};
 use crate::transport::Heartbeat;
 
@@ -45,11 +46,13 @@ pub fn places() -> Vec<String> {
     let own = folder::roots();
     let own = own.iter().map(|root| root.join("heddle-*"));
     let places = runtime_folder().into_iter().chain(own);
-    places.map(|place| place.display().to_string()).collect()
+    let places = places.map(|place| place.display().to_string());
+    places.chain(["Heddle's sessions".to_owned()]).collect()
 }
 
-/// This user's connection files, the newest first: Jupyter's `kernel-<ID>.json` and those of Heddle's kernels.
-pub fn list() -> Vec<Found> {
+/// This user's connection files, the newest first: Jupyter's `kernel-<ID>.json`, those that Heddle made for other
+/// clients, and `more`. That of a kernel behind a bridge is not among them: what is held back for it there would not be.
+fn list(more: &[PathBuf]) -> Vec<Found> {
     let jupyter = runtime_folder();
     let mut found: Vec<Found> = jupyter
         .iter()
@@ -66,9 +69,14 @@ pub fn list() -> Vec<Found> {
             .flat_map(|root| entries(root))
             .filter_map(|path| {
                 let id = path.file_name()?.to_str()?.strip_prefix("heddle-")?;
-                ours(id.to_owned(), path.join(folder::CONNECTION_FILE))
+                ours(id.to_owned(), path.join(CLIENTS_FILE))
             }),
     );
+    found.extend(more.iter().filter_map(|path| {
+        // It is named by the folder that it is for.
+        let id = path.parent()?.file_name()?.to_str()?;
+        ours(id.to_owned(), path.clone())
+    }));
     found.sort_by(|a, b| (b.modified, &a.id).cmp(&(a.modified, &b.id)));
     found.truncate(MOST);
     found
@@ -91,7 +99,7 @@ fn ours(id: String, path: PathBuf) -> Option<Found> {
 ///
 /// # Errors
 /// [`KernelError::NoSuchConnection`] where there is none, or more than one.
-pub fn find(text: &str) -> Result<PathBuf, KernelError> {
+pub fn find(text: &str, more: &[PathBuf]) -> Result<PathBuf, KernelError> {
     let path = Path::new(text);
     if text.contains('/') || text.ends_with(".json") && path.exists() {
         return Ok(path.to_path_buf());
@@ -100,7 +108,7 @@ pub fn find(text: &str) -> Result<PathBuf, KernelError> {
         .strip_prefix("kernel-")
         .unwrap_or(text)
         .trim_end_matches(".json");
-    let all = list();
+    let all = list(more);
     if let Some(exact) = all.iter().find(|found| found.id == text) {
         return Ok(exact.path.clone());
     }
@@ -126,8 +134,8 @@ pub fn find(text: &str) -> Result<PathBuf, KernelError> {
 
 /// The connection files whose kernels echo a heartbeat now, the newest first. All are asked at once, and none that comes
 /// later holds up one that comes before.
-pub fn answering() -> impl Stream<Item = (PathBuf, ConnectionInfo)> {
-    let files = list().into_iter();
+pub fn answering(more: &[PathBuf]) -> impl Stream<Item = (PathBuf, ConnectionInfo)> + use<> {
+    let files = list(more).into_iter();
     let beats: FuturesOrdered<_> =
         files
             .filter_map(|found| Some((read(&found.path).ok()?, found.path)))
@@ -190,7 +198,7 @@ fn me() -> u32 {
 fn unreadable(path: &Path, error: &std::io::Error) -> String {
     match (error.kind(), std::fs::metadata(path)) {
         (ErrorKind::NotFound, _) => {
-            let known: Vec<String> = list().into_iter().take(NAMED).map(|f| f.id).collect();
+            let known: Vec<String> = list(&[]).into_iter().take(NAMED).map(|f| f.id).collect();
             format!(
                 "there is no such file; a kernel removes its own when it ends. Connection files of yours: {}",
                 super::list(&known)

@@ -13,7 +13,9 @@ use crate::isolation::supervisor::ENCLOSING;
 use crate::protocol::{ConnectionInfo, Transport};
 
 /// The connection file, for clients on this side.
-pub(super) const CONNECTION_FILE: &str = "connection.json";
+const CONNECTION_FILE: &str = "connection.json";
+/// The connection file of sockets that are there for any client.
+pub(super) const CLIENTS_FILE: &str = "clients.json";
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
 pub(super) const INSIDE: &str = "inside.json";
 
@@ -23,6 +25,7 @@ pub struct RunFolder {
     pub connection: ConnectionInfo,
     /// Where the kernel sees the folder.
     inside: PathBuf,
+    file: &'static str,
 }
 
 impl RunFolder {
@@ -47,9 +50,23 @@ impl RunFolder {
             inside: inside(&path),
             path: path.clone(),
             connection,
+            file: CONNECTION_FILE,
         };
         folder.connection_inside().validate()?;
         folder.write().map_err(failed)?;
+        Ok(folder)
+    }
+
+    /// A new folder for sockets of our own, which any client of this user's may connect to.
+    pub fn for_clients() -> Result<Self, KernelError> {
+        let mut folder = RunFolder::create(Transport::Ipc, "heddle", Path::to_path_buf)?;
+        let failed = |source| KernelError::Folder {
+            path: folder.path.clone(),
+            source,
+        };
+        let clients = folder.path.join(CLIENTS_FILE);
+        std::fs::rename(folder.connection_file(), clients).map_err(failed)?;
+        folder.file = CLIENTS_FILE;
         Ok(folder)
     }
 
@@ -86,7 +103,7 @@ impl RunFolder {
     }
 
     pub fn connection_file(&self) -> PathBuf {
-        self.path.join(CONNECTION_FILE)
+        self.path.join(self.file)
     }
 }
 
@@ -135,14 +152,15 @@ pub fn remove_deserted(connection_file: &Path) {
     let in_place = folder
         .parent()
         .is_some_and(|root| roots().iter().any(|known| known == root));
-    if in_place && name.is_some_and(is_own_name) && !listens(&folder.join("k-1")) {
+    let deserted = || is_listened_to(folder) == Some(false);
+    if in_place && name.is_some_and(is_own_name) && deserted() {
         // What cannot be removed is found by the doctor.
         let _ = remove_folder(folder);
     }
 }
 
-/// Whether there is, or may be, a process behind a socket.
-fn listens(path: &Path) -> bool {
+/// Whether there is a process behind the sockets of such a folder; `None` where there are none, or none yet.
+pub fn is_listened_to(folder: &Path) -> Option<bool> {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
     use std::os::fd::AsRawFd;
     let connected = socket(
@@ -156,10 +174,14 @@ fn listens(path: &Path) -> bool {
             &socket,
             nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK),
         )?;
-        connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+        connect(socket.as_raw_fd(), &UnixAddr::new(&folder.join("k-1"))?)
     });
-    // Where there is no socket yet, one may be about to be made.
-    !matches!(connected, Err(nix::Error::ECONNREFUSED))
+    match connected {
+        Err(nix::Error::ENOENT) => None,
+        Err(nix::Error::ECONNREFUSED) => Some(false),
+        // One that has no time to accept is there too.
+        _ => Some(true),
+    }
 }
 
 /// Every place where folders of kernels, or of connections, may be.

@@ -19,7 +19,7 @@ mod tap;
 
 pub use bare::Bare;
 pub use client::{Client, Exchange, Incoming};
-pub use folder::{RunFolder, is_own_name, remove_deserted, roots as folder_roots};
+pub use folder::{RunFolder, is_listened_to, is_own_name, remove_deserted, roots as folder_roots};
 pub use joined::Join;
 pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
 #[cfg(target_os = "linux")]

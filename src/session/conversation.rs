@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
 use super::history;
-use super::whereabouts::Note;
+use super::whereabouts::{Note, Surroundings};
 use super::{Session, SessionError};
 use crate::agent::approval::Approver;
 use crate::agent::{Agent, AgentError, Scene, Workbench};
@@ -180,10 +180,22 @@ impl Conversation {
         }
     }
 
-    /// In a kernel that is kept beyond this conversation: one that was just started, or one that has the variables of
-    /// earlier.
-    pub fn kept(setup: Setup, session: Session, executor: Executor, fresh: bool) -> Conversation {
-        let mut conversation = Conversation::about(Place::of(&setup), session);
+    /// In a kernel that is kept beyond this conversation: one that was just started as `setup` has it, or one that has the
+    /// variables of `earlier`, and is what it was then.
+    pub fn kept(
+        setup: Setup,
+        session: Session,
+        executor: Executor,
+        earlier: Option<Surroundings>,
+    ) -> Conversation {
+        let mut place = Place::of(&setup);
+        let fresh = earlier.is_none();
+        if let Some(known) = earlier.filter(|known| !known.mode.is_empty()) {
+            place.mode = known.mode;
+            place.kernel = known.kernel;
+            place.environment = known.environment;
+        }
+        let mut conversation = Conversation::about(place, session);
         if !fresh {
             conversation.rebuildable.clear();
             conversation.bench.news = vec![kernel_event(
@@ -222,11 +234,17 @@ impl Conversation {
             grants,
         };
         let (packages, workspace) = (setup.packages, workspace.clone());
+        let surroundings = Surroundings {
+            mode: conversation.mode.clone(),
+            kernel: conversation.kernel.clone(),
+            environment: setup.environment,
+        };
         let start = async move {
             let executor = Executor::start(options, places, setup.cell).await?;
             // Where it cannot be noted the session goes on, and others do not find its kernel.
             let connection = executor.kernel().connection();
-            let note = connection.and_then(|it| Note::of_connection(&workspace, it).ok());
+            let note =
+                connection.and_then(|it| Note::of_connection(&workspace, it, &surroundings).ok());
             Ok((executor.with_packages(packages), note))
         };
         conversation.bench.seat = Seat::Starting(tokio::spawn(start));

@@ -63,7 +63,7 @@ pub fn resolve(root: &Path, text: &str) -> Result<SessionId, SessionError> {
 }
 
 /// The ids of all sessions, the most recently written first.
-fn ids(root: &Path) -> Result<Vec<SessionId>, SessionError> {
+pub(super) fn ids(root: &Path) -> Result<Vec<SessionId>, SessionError> {
     let folder = sessions(root);
     let failed = SessionError::io("read the sessions in", &folder);
     let entries = match fs::read_dir(&folder) {

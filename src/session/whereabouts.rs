@@ -1,15 +1,18 @@
-//! Where a session's kernel can be found by others than the command that works in it.
+//! Where a session's kernel can be found by others than the command that works in it, and what it is.
 
-use std::ffi::OsString;
 use std::io::Write;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{SessionError, Workspace};
 use crate::protocol::ConnectionInfo;
 
-/// A connection file that leads to the session's kernel.
+/// A way to the session's kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// To a kernel that goes on while nobody is at it.
@@ -22,20 +25,50 @@ pub enum Way {
 }
 
 impl Way {
-    /// In the session's folder: the path of the connection file, or that file itself.
-    fn name(self) -> &'static str {
-        match self {
-            Way::Kept => "kept-kernel",
+    /// The note in the session's folder. That of [`Way::Running`] is a connection file itself.
+    fn file(self, workspace: &Workspace) -> PathBuf {
+        workspace.folder().join(match self {
+            Way::Kept => "kept-kernel.json",
             Way::Running => "running-kernel.json",
-            Way::Shared => "shared-kernel",
-        }
+            Way::Shared => "shared-kernel.json",
+        })
     }
+}
+
+/// What a kernel is, for those who come to it later. Empty where it is not known yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Surroundings {
+    /// The launcher's, as in `--mode`.
+    pub mode: String,
+    pub kernel: String,
+    /// What the models are told of them.
+    pub environment: String,
+}
+
+/// What a note says.
+#[derive(Clone, Debug)]
+pub struct Whereabouts {
+    pub connection_file: PathBuf,
+    pub surroundings: Surroundings,
+    /// Of the process that the kernel ends with.
+    pub pid: i32,
+}
+
+/// The connection files of kernels that end with the commands which work in them, in all sessions of this root.
+pub fn running(root: &Path) -> Vec<PathBuf> {
+    let ids = super::list::ids(root).unwrap_or_default();
+    let notes = ids.iter().filter_map(|id| {
+        let workspace = Workspace::open(root, id).ok()?;
+        noted(&workspace, Way::Running)
+    });
+    notes.map(|note| note.connection_file).collect()
 }
 
 /// Says where the kernel is, for as long as this is kept.
 pub struct Note {
     path: PathBuf,
-    text: Vec<u8>,
+    text: String,
 }
 
 impl Note {
@@ -44,31 +77,42 @@ impl Note {
         workspace: &Workspace,
         way: Way,
         connection_file: &Path,
+        surroundings: &Surroundings,
     ) -> Result<Note, SessionError> {
-        let text = connection_file.as_os_str().as_encoded_bytes();
-        Note::write(workspace, way, text.to_vec())
+        let file = Value::from(connection_file.to_string_lossy());
+        let note = Map::from_iter([(FILE.to_owned(), file)]);
+        Note::write(way.file(workspace), note, surroundings)
     }
 
     /// For [`Way::Running`].
     pub fn of_connection(
         workspace: &Workspace,
         connection: &ConnectionInfo,
+        surroundings: &Surroundings,
     ) -> Result<Note, SessionError> {
-        Note::write(workspace, Way::Running, connection.to_json().into_bytes())
+        let note = serde_json::from_str(&connection.to_json()).unwrap_or_default();
+        Note::write(Way::Running.file(workspace), note, surroundings)
     }
 
-    fn write(workspace: &Workspace, way: Way, text: Vec<u8>) -> Result<Note, SessionError> {
-        let path = workspace.folder().join(way.name());
+    fn write(
+        path: PathBuf,
+        mut note: Map<String, Value>,
+        surroundings: &Surroundings,
+    ) -> Result<Note, SessionError> {
+        note.insert(PID.to_owned(), std::process::id().into());
+        note.insert(SURROUNDINGS.to_owned(), serde_json::json!(surroundings));
+        let text = Value::from(note).to_string();
         let failed = SessionError::io("note the session's kernel in", &path);
-        // That of an earlier one, which others may have opened.
-        let _ = std::fs::remove_file(&path);
-        let file = std::fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path);
-        file.and_then(|mut file| file.write_all(&text))
-            .map_err(failed)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        // Read by others meanwhile, so that it is there as a whole or not at all. It may hold a kernel's key.
+        let written = tempfile::Builder::new()
+            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .tempfile_in(folder)
+            .and_then(|mut file| {
+                file.write_all(text.as_bytes())?;
+                Ok(file.persist(&path)?)
+            });
+        written.map_err(failed)?;
         Ok(Note { path, text })
     }
 }
@@ -76,19 +120,36 @@ impl Note {
 impl Drop for Note {
     fn drop(&mut self) {
         // Another may have been noted for the session since.
-        if std::fs::read(&self.path).is_ok_and(|text| text == self.text) {
+        if std::fs::read(&self.path).is_ok_and(|text| text == self.text.as_bytes()) {
             // A note without a kernel is noticed by whoever follows it.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// The connection file that was noted. The kernel may have ended since without a word.
-pub fn noted(workspace: &Workspace, way: Way) -> Option<PathBuf> {
-    let note = workspace.folder().join(way.name());
-    let path = match way {
-        Way::Running => note,
-        Way::Kept | Way::Shared => PathBuf::from(OsString::from_vec(std::fs::read(note).ok()?)),
+/// Fields of a note, beside those of a connection file.
+const FILE: &str = "connection_file";
+const PID: &str = "heddle_pid";
+const SURROUNDINGS: &str = "heddle_surroundings";
+
+/// What was noted. A kernel whose process was killed may have ended without a word; a note of such a one is removed.
+pub fn noted(workspace: &Workspace, way: Way) -> Option<Whereabouts> {
+    let path = way.file(workspace);
+    let note: Map<String, Value> = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+    let pid = note.get(PID).and_then(Value::as_i64)?;
+    let pid = i32::try_from(pid).ok().filter(|pid| *pid > 0)?;
+    let surroundings = note.get(SURROUNDINGS).cloned().unwrap_or_default();
+    let connection_file = match way {
+        Way::Running => path.clone(),
+        Way::Kept | Way::Shared => note.get(FILE)?.as_str()?.into(),
     };
-    path.is_file().then_some(path)
+    if kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH) && way == Way::Running {
+        let _ = std::fs::remove_file(&path);
+        return None;
+    }
+    Some(Whereabouts {
+        connection_file,
+        surroundings: serde_json::from_value(surroundings).unwrap_or_default(),
+        pid,
+    })
 }

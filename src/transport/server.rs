@@ -127,6 +127,11 @@ impl Router {
 }
 
 impl RouterSender {
+    /// Whether any client is connected.
+    pub fn has_clients(&self) -> bool {
+        !lock(&self.0).is_empty()
+    }
+
     /// Whether a client with this identity is connected.
     pub fn reaches(&self, identity: &Bytes) -> bool {
         lock(&self.0).contains_key(identity)

@@ -49,12 +49,13 @@ async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console
     terminal.until("In [").await;
 
     terminal.line("name = input('Who? '); print('hello', name)");
-    terminal.until("Who? ").await;
+    // Not its echo in the code.
+    terminal.until("\nWho? ").await;
     terminal.line("Ana");
     terminal.until("hello Ana").await;
     terminal.until("In [").await;
     terminal.line("import getpass; word = getpass.getpass('Word: '); print(len(word))");
-    terminal.until("Word: ").await;
+    terminal.until("\nWord: ").await;
     terminal.line("s3same");
     let shown = terminal.until("6\r\n").await;
     assert!(!shown.contains("s3same"), "{shown}");

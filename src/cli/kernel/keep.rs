@@ -5,7 +5,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -15,10 +15,9 @@ use super::served::{Served, Whose, load, place};
 use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs, run, setup};
-use crate::kernel::{KernelError, RunFolder};
-use crate::protocol::Transport;
+use crate::kernel::RunFolder;
 use crate::session;
-use crate::session::whereabouts::{Note, Way};
+use crate::session::whereabouts::{Note, Surroundings, Way};
 
 #[derive(Args)]
 pub struct Keep {
@@ -37,8 +36,18 @@ impl Keep {
         let root = setup::workspace(&loaded)?;
         let id = session::resolve(&root, &self.session)?;
         let workspace = session::Workspace::open(&root, &id)?;
-        let folder = socket_folder()?;
-        let note = Note::of_file(&workspace, Way::Kept, &folder.connection_file())?;
+        let folder = RunFolder::for_clients()?;
+        let note = {
+            let (workspace, file) = (workspace.clone(), folder.connection_file());
+            move |known: &Surroundings| Note::of_file(&workspace, Way::Kept, &file, known)
+        };
+        let kept = Arc::new(Mutex::new(note(&Surroundings::default())?));
+        let told = kept.clone();
+        let tell = move |known: &Surroundings| {
+            if let Ok(note) = note(known) {
+                *told.lock().unwrap_or_else(PoisonError::into_inner) = note;
+            }
+        };
         let conduct = Conduct {
             info: None,
             place: place(&loaded),
@@ -46,22 +55,18 @@ impl Keep {
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
-        let backing = Served::new(global, self.kernel, loaded, Whose::Session(workspace));
+        let backing = Served::new(global, self.kernel, loaded, Whose::Session(workspace))
+            .telling(Arc::new(tell));
         announce(&folder.connection_file());
         let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, async {
             terminate.recv().await;
         })
         .await;
-        drop(note);
+        drop(kept);
         served
             .map(|_| Exit::Done)
             .map_err(|error| CliError::Missing(error.to_string()))
     }
-}
-
-/// A folder for the sockets that others connect to, which only this user can enter.
-pub(super) fn socket_folder() -> Result<RunFolder, KernelError> {
-    RunFolder::create(Transport::Ipc, "heddle", |path| path.to_owned())
 }
 
 /// Says where it is. Whoever started us waits for this line.

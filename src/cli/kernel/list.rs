@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use futures_util::StreamExt;
 
-use crate::cli::Global;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::table::{shortened, table};
+use crate::cli::{Global, setup};
 use crate::kernel::{connections, discovery, prefixes, python};
 use crate::protocol::ConnectionInfo;
 
@@ -17,7 +17,8 @@ const NAME: usize = 40;
 pub async fn run(global: &Global) -> Result<Exit, CliError> {
     let python = python::find()?;
     let installed = discovery::list(&prefixes());
-    let running: Vec<(PathBuf, ConnectionInfo)> = connections::answering().collect().await;
+    let sessions = setup::running_sessions(global);
+    let running: Vec<(PathBuf, ConnectionInfo)> = connections::answering(&sessions).collect().await;
     if global.json {
         let kernels: Vec<serde_json::Value> = installed
             .iter()

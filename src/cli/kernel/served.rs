@@ -13,6 +13,7 @@ use crate::config::Loaded;
 use crate::executor::{Executor, Places};
 use crate::kernel::Tap;
 use crate::session::conversation::Place;
+use crate::session::whereabouts::Surroundings;
 use crate::session::{self, Session, Workspace};
 
 /// In words for people.
@@ -50,7 +51,12 @@ pub struct Served {
     loaded: Arc<Loaded>,
     whose: Whose,
     surroundings: Arc<Mutex<Surroundings>>,
+    /// Is told what they are.
+    told: Told,
 }
+
+/// Somebody who is told what is known once a kernel has been chosen.
+pub type Told = Option<Arc<dyn Fn(&Surroundings) + Send + Sync>>;
 
 /// Whom the kernel is for.
 #[derive(Clone)]
@@ -61,15 +67,6 @@ pub enum Whose {
     Session(Workspace),
 }
 
-/// What is known once a kernel has been chosen.
-#[derive(Clone, Default)]
-struct Surroundings {
-    mode: String,
-    kernel: String,
-    /// What the models are told of them.
-    environment: String,
-}
-
 impl Served {
     pub fn new(global: &Global, args: KernelArgs, loaded: Loaded, whose: Whose) -> Served {
         Served {
@@ -78,7 +75,40 @@ impl Served {
             loaded: Arc::new(loaded),
             whose,
             surroundings: Arc::default(),
+            told: None,
         }
+    }
+
+    /// Who else is to know what kernel was chosen, each time that one is.
+    pub fn telling(mut self, told: Arc<dyn Fn(&Surroundings) + Send + Sync>) -> Served {
+        self.told = Some(told);
+        self
+    }
+
+    /// What an agent needs to work in such surroundings.
+    pub fn place_in(&self, surroundings: Surroundings, wish: &Wish) -> Result<Place, String> {
+        // Read anew, so that a key or a model set meanwhile counts.
+        let place = || {
+            let loaded = load(&self.global, &self.args, Some(wish))?;
+            let settings = &loaded.settings;
+            let Surroundings {
+                mode,
+                kernel,
+                environment,
+            } = surroundings;
+            Ok::<_, CliError>(Place {
+                llm: setup::provider(settings)?,
+                agent: crate::agent::Limits {
+                    extent: wish.extent,
+                    ..setup::agent_limits(settings)?
+                },
+                environment,
+                characters: settings.code_interpreter.output_chars,
+                mode,
+                kernel,
+            })
+        };
+        place().map_err(|error: CliError| error.to_string())
     }
 
     fn surroundings(&self) -> std::sync::MutexGuard<'_, Surroundings> {
@@ -94,6 +124,7 @@ async fn start(
     args: KernelArgs,
     whose: Whose,
     surroundings: Arc<Mutex<Surroundings>>,
+    told: Told,
     tap: Arc<dyn Tap>,
     progress: mpsc::UnboundedSender<String>,
 ) -> Result<Executor, CliError> {
@@ -120,6 +151,9 @@ async fn start(
                     true,
                 ),
             };
+            if let Some(told) = told {
+                told(&found);
+            }
             *surroundings.lock().unwrap_or_else(PoisonError::into_inner) = found;
             let cwd = match &whose {
                 Whose::Notebook(_) => setup::working_directory(&*launcher)?,
@@ -160,35 +194,15 @@ impl Backing for Served {
     ) -> BoxFuture<'static, Result<Executor, String>> {
         let (loaded, args) = (self.loaded.clone(), self.args.clone());
         let (whose, surroundings) = (self.whose.clone(), self.surroundings.clone());
+        let told = self.told.clone();
         Box::pin(async move {
-            let started = start(loaded, args, whose, surroundings, tap, progress).await;
+            let started = start(loaded, args, whose, surroundings, told, tap, progress).await;
             started.map_err(|error| error.to_string())
         })
     }
 
     fn place(&self, wish: &Wish) -> Result<Place, String> {
-        // Read anew, so that a key or a model set meanwhile counts.
-        let place = || {
-            let loaded = load(&self.global, &self.args, Some(wish))?;
-            let settings = &loaded.settings;
-            let Surroundings {
-                mode,
-                kernel,
-                environment,
-            } = self.surroundings().clone();
-            Ok::<_, CliError>(Place {
-                llm: setup::provider(settings)?,
-                agent: crate::agent::Limits {
-                    extent: wish.extent,
-                    ..setup::agent_limits(settings)?
-                },
-                environment,
-                characters: settings.code_interpreter.output_chars,
-                mode,
-                kernel,
-            })
-        };
-        place().map_err(|error: CliError| error.to_string())
+        self.place_in(self.surroundings().clone(), wish)
     }
 
     fn session(&self) -> Result<Session, String> {

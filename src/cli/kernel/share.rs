@@ -12,13 +12,13 @@ use futures_util::future::BoxFuture;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::keep::{announce, socket_folder};
+use super::keep::announce;
 use super::served::{Served, Whose, load};
 use crate::bridge::{self, Backing, Conduct, Wish};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs, run, setup};
 use crate::executor::{Executor, Limits, Places};
-use crate::kernel::{Join, Kernel, Tap, connections};
+use crate::kernel::{Join, Kernel, RunFolder, Tap, connections};
 use crate::session::conversation::Place;
 use crate::session::whereabouts::{Note, Way, noted};
 use crate::session::{self, Session, Workspace};
@@ -48,8 +48,10 @@ impl Share {
         let root = setup::workspace(&loaded)?;
         let id = session::resolve(&root, &self.session)?;
         let workspace = Workspace::open(&root, &id)?;
-        let folder = socket_folder()?;
-        let _note = Note::of_file(&workspace, Way::Shared, &folder.connection_file())?;
+        let folder = RunFolder::for_clients()?;
+        let known = noted(&workspace, Way::Running).map(|found| found.surroundings);
+        let known = known.unwrap_or_default();
+        let _note = Note::of_file(&workspace, Way::Shared, &folder.connection_file(), &known)?;
         let conduct = Conduct {
             info: None,
             place: "the session".into(),
@@ -107,11 +109,11 @@ impl Backing for Shared {
         tap: Arc<dyn Tap>,
         _progress: mpsc::UnboundedSender<String>,
     ) -> BoxFuture<'static, Result<Executor, String>> {
-        let file = noted(&self.workspace, Way::Running);
+        let found = noted(&self.workspace, Way::Running);
         let (cwd, limits) = (self.workspace.cwd(), self.limits);
         Box::pin(async move {
-            let file = file.ok_or("the session has ended, and its kernel with it")?;
-            let joined = join(&file, cwd, tap).await;
+            let found = found.ok_or("the session has ended, and its kernel with it")?;
+            let joined = join(&found.connection_file, cwd, tap).await;
             let kernel = joined.map_err(|error| error.to_string())?;
             let places = Places {
                 artifacts: None,
@@ -123,7 +125,9 @@ impl Backing for Shared {
     }
 
     fn place(&self, wish: &Wish) -> Result<Place, String> {
-        self.served.place(wish)
+        let found = noted(&self.workspace, Way::Running);
+        let found = found.ok_or("the session has ended, and its kernel with it")?;
+        self.served.place_in(found.surroundings, wish)
     }
 
     fn session(&self) -> Result<Session, String> {
