@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::PROJECT_FILES;
 
 /// The packages of a project, which its kernels import.
@@ -17,17 +19,66 @@ fn names(folder: &Path) -> impl Iterator<Item = PathBuf> {
     names.map(|name| folder.join(name))
 }
 
-/// Those that are in a folder. A link is none: what it leads to is not the folder's.
-pub(crate) fn find(folder: &Path) -> Vec<PathBuf> {
-    let is_own = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_symlink());
-    names(folder).filter(is_own).collect()
+/// Those that are in some folders before code runs there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Files and folders that cannot be changed.
+    pub paths: Vec<PathBuf>,
+    /// Links that lead out of the folders, and where to. They may be replaced; what they lead to is out of reach.
+    links: Vec<(PathBuf, PathBuf)>,
+}
+
+impl Kept {
+    /// # Errors
+    /// Which of them is a link into one of the folders, where code could change what it leads to.
+    pub(crate) fn find(folders: &[PathBuf]) -> Result<Kept, String> {
+        let mut kept = Kept::default();
+        for path in folders.iter().flat_map(|folder| names(folder)) {
+            let Ok(meta) = fs::symlink_metadata(&path) else {
+                continue;
+            };
+            if !meta.is_symlink() {
+                kept.paths.push(path);
+                continue;
+            }
+            let target = fs::canonicalize(&path).unwrap_or_default();
+            if folders.iter().any(|folder| target.starts_with(folder)) {
+                return Err(format!(
+                    "{} is a link to {}, which the code could change. Put the file itself there, or its target into                      a folder that the code cannot write to",
+                    path.display(),
+                    target.display()
+                ));
+            }
+            let text = fs::read_link(&path).unwrap_or_default();
+            kept.links.push((path, text));
+        }
+        Ok(kept)
+    }
+
+    /// Those of them that are settings, in which there may be a key: they are shown empty.
+    pub(crate) fn settings(&self) -> impl Iterator<Item = &PathBuf> {
+        self.paths.iter().filter(|path| is_settings(path))
+    }
+
+    /// Whether this is there as it was.
+    fn has(&self, path: &Path) -> bool {
+        self.paths.iter().any(|known| known == path)
+            || fs::read_link(path).is_ok_and(|text| {
+                let mut links = self.links.iter();
+                links.any(|(known, to)| known == path && *to == text)
+            })
+    }
+}
+
+pub(crate) fn is_settings(path: &Path) -> bool {
+    PROJECT_FILES.iter().any(|name| path.ends_with(name)) && path.is_file()
 }
 
 /// Gives another name to those that are in these folders now and were not `known` before. Nobody may be writing there
 /// any more. What cannot be renamed stays.
-pub(crate) fn set_aside(folders: &[PathBuf], known: &[PathBuf]) {
+pub(crate) fn set_aside(folders: &[PathBuf], known: &Kept) {
     let made = folders.iter().flat_map(|folder| names(folder));
-    for path in made.filter(|path| !known.contains(path)) {
+    for path in made.filter(|path| !known.has(path)) {
         let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
         let other = |number: u32| {
             let mut name = path.clone().into_os_string();
@@ -54,8 +105,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         fs::write(path("heddle.toml"), "mine").unwrap();
-        let known = find(folder.path());
-        assert_eq!(known, [path("heddle.toml")]);
+        let known = Kept::find(&[folder.path().into()]).unwrap();
+        assert_eq!(known.paths, [path("heddle.toml")]);
         for text in ["first", "second"] {
             fs::create_dir(path(".heddle")).unwrap();
             std::os::unix::fs::symlink("/usr", path("taskweaver_config.json")).unwrap();
@@ -67,5 +118,28 @@ mod tests {
         assert_eq!(fs::read_to_string(path("heddle.toml")).unwrap(), "mine");
         let left = path(".heddle.left-by-code-2/x");
         assert_eq!(fs::read_to_string(left).unwrap(), "second");
+    }
+
+    #[test]
+    fn a_link_of_the_users_own_stays_and_one_that_code_could_change_is_refused() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let folders = [folder.path().canonicalize().unwrap()];
+        let link = folders[0].join("heddle.toml");
+        fs::write(other.path().join("mine.toml"), "mine").unwrap();
+        std::os::unix::fs::symlink(other.path().join("mine.toml"), &link).unwrap();
+        let known = Kept::find(&folders).unwrap();
+        set_aside(&folders, &known);
+        assert_eq!(fs::read_to_string(&link).unwrap(), "mine");
+        // Another in its place.
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
+        set_aside(&folders, &known);
+        assert!(fs::symlink_metadata(&link).is_err());
+
+        fs::create_dir(folders[0].join("conf")).unwrap();
+        fs::write(folders[0].join("conf/heddle.toml"), "").unwrap();
+        std::os::unix::fs::symlink("conf/heddle.toml", &link).unwrap();
+        let refused = Kept::find(&folders).unwrap_err();
+        assert!(refused.contains("conf/heddle.toml"), "{refused}");
     }
 }

@@ -26,6 +26,7 @@ mod supervised;
 pub mod supervisor;
 
 pub use folder::remove as remove_folder;
+pub use kept::Kept;
 #[cfg(target_os = "linux")]
 pub use landlock::private_folders;
 #[cfg(target_os = "linux")]

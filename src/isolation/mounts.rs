@@ -12,11 +12,15 @@ use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chown, pivot_root};
 
+use super::kept::is_settings;
 use super::sandbox::{Identity, RUN_FOLDER, Sandbox};
 use super::{HOME, STRANGER};
 
 /// Where the host's root is while the private one is built.
 const HOST: &str = "/host";
+
+/// What stands in the place of settings.
+const EMPTY: &str = "/.empty";
 
 /// As many links as the machine itself follows on one path.
 const LINKS: usize = 40;
@@ -87,8 +91,11 @@ pub(super) fn private_root(
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
     }
-    for path in &sandbox.keep {
-        keep(path).map_err(|error| format!("{} cannot be kept: {error}", path.display()))?;
+    fs::write(EMPTY, "").map_err(|error| format!("no empty file: {error}"))?;
+    for path in &sandbox.keep.paths {
+        let source = is_settings(path).then_some(Path::new(EMPTY));
+        keep(path, source)
+            .map_err(|error| format!("{} cannot be kept: {error}", path.display()))?;
     }
     root.give(run_folder)
         .map_err(|error| format!("{} cannot be given: {error}", run_folder.display()))?;
@@ -293,8 +300,9 @@ impl Root<'_> {
     }
 }
 
-/// Makes what is in a folder that can be written to unchangeable. Not what somebody put a link to there meanwhile.
-fn keep(path: &Path) -> io::Result<()> {
+/// Makes what is in a folder that can be written to unchangeable, or `source` stand in its place. Not what somebody put a
+/// link to there meanwhile.
+fn keep(path: &Path, source: Option<&Path>) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = fs::File::options()
         .read(true)
@@ -304,7 +312,7 @@ fn keep(path: &Path) -> io::Result<()> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    bind(&held, &held)?;
+    bind(source.unwrap_or(&held), &held)?;
     restrict(path, libc::MOUNT_ATTR_RDONLY)
 }
 

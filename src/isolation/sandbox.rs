@@ -17,8 +17,9 @@ use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Limits};
+use super::kept::{self, Kept};
 use super::level::Level;
-use super::{folder, kept, landlock, loopback, mounts};
+use super::{folder, landlock, loopback, mounts};
 
 /// Where the run folder is inside, at the upper level: outside of the private file systems, all of which Landlock lets
 /// the kernel write to.
@@ -33,7 +34,7 @@ pub struct Sandbox {
     /// Folders of the host that can be written to: the workspace.
     pub write: Vec<PathBuf>,
     /// Files and folders in those that cannot be changed, and are no links.
-    pub keep: Vec<PathBuf>,
+    pub keep: Kept,
     /// Whether the host's network is there.
     pub network: bool,
     /// Bytes that all processes and the private file systems may take together.

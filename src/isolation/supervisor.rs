@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_os = "linux")]
 use super::cgroup::Cgroup;
+use super::kept::{Kept, set_aside};
 #[cfg(target_os = "linux")]
 use super::memory::Account;
 use super::processes::descendants;
@@ -190,7 +191,7 @@ async fn supervise(
     }
     end_descendants(kernel, cgroup, &mut child).await;
     cgroup.remove();
-    super::kept::set_aside(&written, &kept);
+    set_aside(&written, &kept);
     remove(folder);
     0
 }
@@ -281,7 +282,7 @@ impl Confinement {
 
     /// Folders that can be written to, and what in them decides over later kernels. At the upper level they are looked
     /// at from outside, where everything is as it was.
-    fn written(&self) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    fn written(&self) -> (Vec<PathBuf>, Kept) {
         #[cfg(target_os = "linux")]
         if let Some((sandbox, ..)) = &self.sandbox
             && sandbox.level < super::level::Level::Namespaces

@@ -9,7 +9,7 @@ use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
 use crate::isolation::level::{self, Found, Level};
 use crate::isolation::{
-    Command, HOME, RUN_FOLDER, Sandbox, Supervised, kept, namespaces_remedy, private_folders,
+    Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
 };
 
 /// Variables that describe the user outside.
@@ -67,7 +67,7 @@ impl Sandboxed {
         ))
     }
 
-    fn sandbox(&self, launch: &Launch) -> Sandbox {
+    fn sandbox(&self, launch: &Launch) -> Result<Sandbox, String> {
         let grants = &launch.grants;
         let granted = |writable| {
             let mounts = grants.mounts.iter();
@@ -88,16 +88,16 @@ impl Sandboxed {
         let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
             .chain(granted(true))
             .collect();
-        Sandbox {
+        Ok(Sandbox {
             level: self.found.level,
             read,
-            keep: write.iter().flat_map(|folder| kept::find(folder)).collect(),
+            keep: Kept::find(&write)?,
             write,
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
             cpus: grants.cpus,
-        }
+        })
     }
 }
 
@@ -129,8 +129,10 @@ impl Launcher for Sandboxed {
     }
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
-        let started = serde_json::to_string(&self.sandbox(&launch))
-            .map_err(std::io::Error::from)
+        let started = self
+            .sandbox(&launch)
+            .and_then(|sandbox| serde_json::to_string(&sandbox).map_err(|error| error.to_string()))
+            .map_err(std::io::Error::other)
             .and_then(|sandbox| {
                 let mut env = launch.env;
                 env.retain(|(name, _)| !OUTSIDE.iter().any(|outside| name == outside));

@@ -446,8 +446,9 @@ attempt(lambda: open('taskweaver_config.json', 'w'))";
                 );
             }
             _ => {
-                let refused = "# mine refused refused refused refused done";
-                assert_eq!((&*printed, made), (refused, false));
+                // Nor is it for code to read, since there may be a key in it.
+                let refused = "refused refused refused refused done";
+                assert_eq!((printed.trim(), made), (refused, false));
                 let text = std::fs::read_to_string(path("heddle.toml")).unwrap();
                 assert_eq!(text, "# mine");
                 assert_eq!(std::fs::read_dir(path(".heddle")).unwrap().count(), 0);

@@ -148,7 +148,7 @@ impl Errands {
             true => "0:0".to_owned(),
             false => container.user().0,
         };
-        let mut body = container.body(&launch, &folders, user);
+        let mut body = container.body(&launch, &folders, &[], user);
         let engine = &container.engine;
         if !has_bridge(engine).await
             && let Some(host) = &mut body.host_config

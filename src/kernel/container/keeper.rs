@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lent::{self, Lent};
 use super::{Surroundings, engine};
-use crate::isolation::kept;
+use crate::isolation::kept::{self, Kept};
 
 /// The hidden subcommand that makes the binary a keeper.
 pub const SUBCOMMAND: &str = "keep-container";
@@ -41,7 +41,7 @@ pub(super) struct Duties {
     pub(super) shares_folder: bool,
     /// Folders of the host that code inside can write to, and what in them decides over later kernels.
     pub(super) written: Vec<PathBuf>,
-    pub(super) kept: Vec<PathBuf>,
+    pub(super) kept: Kept,
     /// Folders of the host that are to belong to that user where it sees them.
     pub(super) lent: Vec<PathBuf>,
 }

@@ -17,7 +17,8 @@ use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
 use super::{Engine, Kind, Reach};
-use crate::isolation::{HOME, STRANGER, kept};
+use crate::isolation::kept::is_settings;
+use crate::isolation::{HOME, Kept, STRANGER};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
@@ -89,13 +90,17 @@ impl Container {
         let plan = plan.transpose().map_err(|error| {
             KernelError::Launch(format!("its connection file cannot be used: {error}"))
         })?;
-        let mut folders = self.folders(&launch, stranger.is_some(), &name);
-        let is_writable = |folder: &&Folder| folder.writable;
-        let written = folders.iter().filter(is_writable);
-        let kept = folders.iter().filter(|folder| !folder.writable);
+        let granted = launch.grants.mounts.iter();
+        let writable = granted.filter(|mount| mount.writable);
+        let written: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
+            .chain(writable.map(|mount| mount.path.clone()))
+            .collect();
+        let kept = Kept::find(&written).map_err(KernelError::Launch)?;
+        let mut folders = self.folders(&launch, &kept, stranger.is_some(), &name);
+        let hidden: Vec<PathBuf> = kept.settings().cloned().collect();
         let duties = Duties {
-            written: written.map(|folder| folder.inside.clone()).collect(),
-            kept: kept.map(|folder| folder.inside.clone()).collect(),
+            written,
+            kept,
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
@@ -112,7 +117,7 @@ impl Container {
         }
         let keeper = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = self.body(&launch, &folders, user);
+        let body = self.body(&launch, &folders, &hidden, user);
         let docker = &self.engine.docker;
         // Whatever fails from here on, the keeper clears up.
         docker
@@ -159,15 +164,14 @@ impl Container {
 
     /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
     /// lent to the user inside: mounted elsewhere first, through a map of owners.
-    fn folders(&self, launch: &Launch, is_lent: bool, name: &str) -> Vec<Folder> {
+    fn folders(&self, launch: &Launch, kept: &Kept, is_lent: bool, name: &str) -> Vec<Folder> {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
         // What decides over later kernels can be read there, and no more.
-        let writable = folders.iter().filter(|(_, writable)| *writable);
-        let kept: Vec<PathBuf> = writable.flat_map(|(path, _)| kept::find(path)).collect();
-        folders.retain(|(path, writable)| *writable || !kept.contains(path));
-        folders.extend(kept.into_iter().map(|path| (path, false)));
+        folders.retain(|(path, writable)| *writable || !kept.paths.contains(path));
+        let shown = kept.paths.iter().filter(|path| !is_settings(path));
+        folders.extend(shown.map(|path| (path.clone(), false)));
         folders
             .into_iter()
             .enumerate()
@@ -186,6 +190,7 @@ impl Container {
         &self,
         launch: &Launch,
         folders: &[Folder],
+        hidden: &[PathBuf],
         user: String,
     ) -> ContainerCreateBody {
         let grants = &launch.grants;
@@ -272,8 +277,14 @@ impl Container {
                     .engine
                     .selinux
                     .then(|| folders.iter().map(Folder::to_bind).collect()),
-                mounts: (!self.engine.selinux)
-                    .then(|| folders.iter().map(Folder::to_mount).collect()),
+                mounts: Some(
+                    folders
+                        .iter()
+                        .filter(|_| !self.engine.selinux)
+                        .map(Folder::to_mount)
+                        .chain(hidden.iter().map(|path| empty(path)))
+                        .collect(),
+                ),
                 ..HostConfig::default()
             }),
             ..ContainerCreateBody::default()
@@ -357,6 +368,16 @@ pub(super) struct Folder {
     pub(super) outside: PathBuf,
     pub(super) inside: PathBuf,
     pub(super) writable: bool,
+}
+
+/// Nothing in the place of a file.
+fn empty(path: &Path) -> Mount {
+    let nothing = Folder {
+        outside: "/dev/null".into(),
+        inside: path.into(),
+        writable: false,
+    };
+    nothing.to_mount()
 }
 
 impl Folder {
