@@ -20,6 +20,7 @@ mod keyboard;
 mod mark;
 mod markdown;
 mod output;
+mod places;
 mod prompt;
 mod run;
 mod session;

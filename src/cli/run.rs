@@ -70,7 +70,12 @@ impl Run {
             ],
         )?;
         let settings = loaded.settings.clone();
-        let launcher = setup::launcher(&settings, Author::Person).await?;
+        // Who asks for `auto` by name wants what it gives to a model's code, which is never `local` by itself.
+        let author = match self.kernel.mode.as_deref() {
+            Some("auto") => Author::Model,
+            _ => Author::Person,
+        };
+        let launcher = setup::launcher(&settings, author).await?;
         let cwd = setup::working_directory(&*launcher)?;
         let chosen = launcher.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {

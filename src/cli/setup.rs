@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::approver;
 use super::error::CliError;
-use super::{Global, KernelArgs};
+use super::{Global, KernelArgs, places};
 use crate::agent::approval::When;
 use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
@@ -170,9 +170,11 @@ pub fn running_sessions(global: &Global) -> Vec<PathBuf> {
 /// What an isolated kernel gets, of the settings and of `--mount`.
 pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError> {
     let service = &settings.execution_service;
-    let all = service.mounts.iter().chain(mounts);
+    let of_settings = service.mounts.iter();
+    let of_settings = of_settings.map(|text| mount("execution_service.mounts:", text));
+    let of_flags = mounts.iter().map(|text| mount("--mount", text));
     Ok(Grants {
-        mounts: all.map(|text| mount(text)).collect::<Result<_, _>>()?,
+        mounts: of_settings.chain(of_flags).collect::<Result<_, _>>()?,
         network: service.network,
         memory: match service.memory {
             0 => machine_memory() / 4 * 3,
@@ -184,45 +186,23 @@ pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError
     })
 }
 
-/// `PATH`, `PATH:ro` or `PATH:rw`.
-fn mount(text: &str) -> Result<Mount, CliError> {
+/// `PATH`, `PATH:ro` or `PATH:rw`; `named` by this.
+fn mount(named: &str, text: &str) -> Result<Mount, CliError> {
     let (path, writable) = match text.rsplit_once(':') {
         Some((path, "rw")) => (path, true),
         Some((path, "ro")) => (path, false),
         _ => (text, false),
     };
-    let path = std::fs::canonicalize(path).map_err(|error| {
-        CliError::Usage(format!("--mount {text}: {path} cannot be used: {error}"))
-    })?;
-    match secret_place(&path) {
-        Some(place) => Err(CliError::Usage(format!(
-            "--mount {text}: {place} is never given to a kernel: keys and settings are kept there. Copy what it needs \
-             to another folder"
-        ))),
+    let refused = |reason: String| CliError::Usage(format!("{named} {text}: {reason}"));
+    // As a shell would have, where it had seen it.
+    let at_home = path.strip_prefix("~/").zip(places::home());
+    let wanted = at_home.map_or_else(|| PathBuf::from(path), |(rest, home)| home.join(rest));
+    let path = std::fs::canonicalize(&wanted)
+        .map_err(|error| refused(format!("{} cannot be used: {error}", wanted.display())))?;
+    match places::refusal(&path) {
+        Some(reason) => Err(refused(reason)),
         None => Ok(Mount { path, writable }),
     }
-}
-
-/// Places that hold keys: the whole of a home, and what is hidden in one.
-fn secret_place(path: &Path) -> Option<String> {
-    use etcetera::BaseStrategy;
-    let home = etcetera::choose_base_strategy()
-        .ok()?
-        .home_dir()
-        .to_path_buf();
-    if home.starts_with(path) {
-        return Some(format!("{}, which holds your home,", path.display()));
-    }
-    let inside = path.strip_prefix(&home).ok()?;
-    let first = inside
-        .components()
-        .next()?
-        .as_os_str()
-        .to_string_lossy()
-        .into_owned();
-    first
-        .starts_with('.')
-        .then(|| home.join(first).display().to_string())
 }
 
 /// Where an isolated kernel works: the working directory, unless that is a home or the root, of which it sees only a
@@ -230,7 +210,7 @@ fn secret_place(path: &Path) -> Option<String> {
 pub fn working_directory(launcher: &dyn Launcher) -> Result<PathBuf, CliError> {
     let cwd =
         std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
-    if launcher.mode() == "local" || secret_place(&cwd).is_none() {
+    if launcher.mode() == "local" || places::secret(&cwd).is_none() {
         return Ok(cwd);
     }
     let own = cwd.join("heddle");
@@ -436,6 +416,7 @@ pub fn conversation(
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
     let packages = packages(loaded, &choice, &*launcher);
+    let grants = grants(settings, &args.mounts)?;
     Ok(Setup {
         root: workspace(loaded)?,
         llm,
@@ -445,6 +426,7 @@ pub fn conversation(
             launcher.mode(),
             &choice,
             settings,
+            &grants,
             packages.as_ref(),
             approver::is_present(),
         ),
@@ -453,7 +435,7 @@ pub fn conversation(
         launcher,
         choice,
         env: variables(&args.env)?,
-        grants: grants(settings, &args.mounts)?,
+        grants,
         start_timeout: settings.kernel.start_timeout,
     })
 }
@@ -512,6 +494,7 @@ pub fn environment(
     mode: &str,
     choice: &Choice,
     settings: &Settings,
+    grants: &Grants,
     packages: Option<&Packages>,
     asks: bool,
 ) -> String {
@@ -525,13 +508,20 @@ pub fn environment(
                 false => "without any network: nothing can be downloaded from there",
             };
             format!(
-                "The code runs isolated, {network}. It can write to its working directory and to temporary folders \
-                 only, and sees no other files of the User's than those given to it."
+                "The code runs isolated, {network}. It can write to its working directory and to temporary folders, \
+                 and sees no other files of the User's{}.{}",
+                granted(&grants.mounts),
+                limited(grants)
             )
         }
     };
     if let Some(limit) = settings.code_interpreter.timeout {
         text.push_str(&format!(" A run may take {} seconds.", limit.as_secs()));
+    }
+    if settings.code_interpreter.code_verification_on
+        && let Ok(policy) = policy(settings)
+    {
+        text.push_str(&format!(" Code is checked before it runs. {policy}"));
     }
     let installed: Vec<String> = match choice {
         Choice::Python(python) => python::packages(&python.prefix)
@@ -554,6 +544,33 @@ pub fn environment(
     text
 }
 
+/// Which files are the exception.
+fn granted(mounts: &[Mount]) -> String {
+    let shown = |mount: &Mount| match mount.writable {
+        true => format!("{} (to write to)", mount.path.display()),
+        false => format!("{} (to read)", mount.path.display()),
+    };
+    match mounts {
+        [] => String::new(),
+        mounts => {
+            let shown: Vec<String> = mounts.iter().map(shown).collect();
+            format!(" than {}", shown.join(", "))
+        }
+    }
+}
+
+fn limited(grants: &Grants) -> String {
+    let mut text = format!(
+        " It has {} MiB of memory and {} processes and threads",
+        grants.memory >> 20,
+        grants.processes
+    );
+    if grants.cpus > 0.0 {
+        text.push_str(&format!(", {} CPUs", grants.cpus));
+    }
+    text + "."
+}
+
 /// What the models are told of packages: those that were added, and how more can be had.
 fn about_packages(packages: &Packages, asks: bool) -> String {
     let pins = packages.pins().unwrap_or_default();
@@ -574,4 +591,44 @@ fn about_packages(packages: &Packages, asks: bool) -> String {
         }
     });
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_models_are_told_what_the_mode_allows() {
+        let mut settings = Settings::default();
+        settings.code_interpreter.code_verification_on = true;
+        settings.code_interpreter.allowed_modules = Some(vec!["pandas".into()]);
+        settings.code_interpreter.blocked_functions = Some(vec!["open".into()]);
+        let mount = |path: &str, writable| Mount {
+            path: path.into(),
+            writable,
+        };
+        let grants = Grants {
+            mounts: vec![mount("/data", false), mount("/results", true)],
+            memory: 2048 << 20,
+            processes: 128,
+            cpus: 2.0,
+            ..Grants::default()
+        };
+        let choice = Choice::InImage {
+            image: "mine:1".into(),
+            packages: Vec::new(),
+        };
+        let told = environment("container", &choice, &settings, &grants, None, false);
+        for part in [
+            "without any network",
+            "/data (to read), /results (to write to)",
+            "2048 MiB of memory and 128 processes and threads, 2 CPUs",
+            "Only these modules may be imported: pandas.",
+            "These functions must not be called: open.",
+        ] {
+            assert!(told.contains(part), "no {part:?} in {told}");
+        }
+        let told = environment("local", &choice, &settings, &grants, None, false);
+        assert!(!told.contains("/data") && told.contains("pandas"), "{told}");
+    }
 }

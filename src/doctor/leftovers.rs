@@ -39,8 +39,10 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
     }
     let failed: Vec<String> = folders
         .iter()
-        .filter_map(|folder| std::fs::remove_dir_all(folder).err())
-        .map(|error| error.to_string())
+        .filter_map(|folder| {
+            let error = crate::isolation::remove_folder(folder).err()?;
+            Some(format!("{}: {error}", folder.display()))
+        })
         .collect();
     match failed.is_empty() {
         true => Check::pass("leftovers", format!("removed {}", some_of(&names))),

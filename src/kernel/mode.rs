@@ -72,7 +72,13 @@ pub async fn choose(mode: Mode, wanted: &Wanted) -> Result<Chosen, KernelError> 
         }
         Mode::Auto => match container(wanted, engine::QUICK).await {
             Ok(chosen) => Ok(chosen),
-            Err(missing) => sandbox(missing.reason).await,
+            Err(missing) => {
+                let because = format!(
+                    "{} (heddle doctor says how to get a container)",
+                    missing.reason
+                );
+                sandbox(because).await
+            }
         },
     }
 }

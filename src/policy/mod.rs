@@ -97,6 +97,36 @@ fn owned(names: &[&str]) -> HashSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
+/// In words for whoever writes code that is to pass.
+impl std::fmt::Display for Policy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let listed = |names: &HashSet<String>| {
+            let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+            names.sort_unstable();
+            names.join(", ")
+        };
+        if let Some(allowed) = &self.allowed_modules {
+            write!(
+                f,
+                "Only these modules may be imported: {}.",
+                listed(allowed)
+            )?;
+        }
+        if let Some(blocked) = &self.blocked_modules {
+            write!(
+                f,
+                "These modules must not be imported: {}.",
+                listed(blocked)
+            )?;
+        }
+        if !self.blocked_functions.is_empty() {
+            let blocked = listed(&self.blocked_functions);
+            write!(f, " These functions must not be called: {blocked}.")?;
+        }
+        Ok(())
+    }
+}
+
 impl Policy {
     /// A policy from lists of top-level modules and of functions. `None` is the default of a list; an empty list of
     /// allowed modules allows none, an empty one of blocked functions blocks none.

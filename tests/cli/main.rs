@@ -6,6 +6,7 @@ mod doctor;
 mod heddle;
 mod help;
 mod kernels;
+mod mounts;
 mod notebooks;
 mod python;
 mod run;

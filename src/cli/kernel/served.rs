@@ -147,6 +147,7 @@ async fn start(
                     launcher.mode(),
                     &choice,
                     settings,
+                    &setup::grants(settings, &args.mounts)?,
                     packages.as_ref(),
                     true,
                 ),

@@ -36,8 +36,8 @@ pub enum EngineProblem {
     BadAddress { by: String, address: String },
     /// An engine that is reached by network cannot mount the working directory.
     #[error(
-        "{by} points to {address}, an engine on another machine: it cannot see the files of this one, so the working \
-         directory cannot be mounted"
+        "{by} points to {address}, an engine that is reached over a network: it may not see the files of this machine, \
+         so the working directory cannot be mounted"
     )]
     Remote { by: String, address: String },
     /// WSL 2 without Docker Desktop's integration.
@@ -102,7 +102,9 @@ impl EngineProblem {
                     .into()
             }
             EngineProblem::InContainer => {
-                "--mode sandbox, or start this container with -v /var/run/docker.sock:/var/run/docker.sock".into()
+                "start this container with -v /var/run/docker.sock:/var/run/docker.sock    (code that gets at that socket is root \
+                 on the machine outside; the sandbox needs none)"
+                    .into()
             }
             EngineProblem::NotLinux { .. } => "in Docker Desktop: Switch to Linux containers".into(),
             EngineProblem::Remapped { .. } => {
