@@ -245,7 +245,13 @@ impl Root<'_> {
         if self.identity == Identity::Same {
             return self.bind(path, false);
         }
-        let path = self.map(path, 0)?;
+        let path = self.map(path, 0).map_err(|error| match error.raw_os_error() {
+            Some(libc::EINVAL) => io::Error::other(
+                "its file system cannot lend files to another user, as is needed where Heddle is root. Work in a \
+                 folder on ext4, xfs or btrfs, or start Heddle as an ordinary user",
+            ),
+            _ => error,
+        })?;
         restrict(&path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
     }
 
