@@ -3,6 +3,8 @@
 mod context;
 pub mod engine;
 mod errand;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod image;
 pub mod keeper;
 mod launcher;
