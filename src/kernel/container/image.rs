@@ -280,9 +280,11 @@ fn proxies() -> HashMap<String, String> {
 
 /// Whether containers get a network of their own. Where the engine has none, a build uses the machine's.
 pub(super) async fn has_bridge(engine: &Engine) -> bool {
-    let bridge = engine.docker.inspect_network("bridge", None).await;
-    let podman = engine.docker.inspect_network("podman", None);
-    bridge.is_ok() || podman.await.is_ok()
+    let lacks = async |name| {
+        let network = engine.docker.inspect_network(name, None).await;
+        network.is_err_and(|error| is_missing(&error))
+    };
+    !(lacks("bridge").await && lacks("podman").await)
 }
 
 /// Fetches an image from its registry, telling what it does.
