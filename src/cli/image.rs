@@ -145,7 +145,8 @@ async fn list(engine: &Engine, custom: Option<String>, json: bool) -> Result<Exi
     }
     if !images.iter().any(|image| image.name == used) {
         println!(
-            "Kernels in containers start from {used}, which is not here yet: heddle image build"
+            "Kernels in containers start from {used}, which is not here yet: {}",
+            image::how_to_get(&used)
         );
     }
     if !images.is_empty() {

@@ -95,12 +95,12 @@ pub(super) async fn engine(
         (Ok(None), None) => lacking(
             "image",
             format!("{name} is not made yet"),
-            "heddle image build".into(),
+            image::how_to_get(&name),
         ),
         (Ok(None), Some(_)) => lacking(
             "image",
             format!("{name}, which execution_service.custom_image names, is not here"),
-            format!("heddle image pull {name}"),
+            image::how_to_get(&name),
         ),
         (Err(error), _) => lacking("image", error.to_string(), "docker info".into()),
     };

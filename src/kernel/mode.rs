@@ -150,7 +150,7 @@ async fn find_image(engine: &Engine, wanted: &Wanted) -> Result<image::Image, Mi
         Ok(Some(image)) => Ok(image),
         Ok(None) if wanted.image.is_some() => Err(Missing {
             reason: format!("the image {name}, which execution_service.custom_image names, is not here"),
-            remedy: format!("heddle image pull {name}    (or make one: heddle image build --tag {name})"),
+            remedy: image::how_to_get(&name),
         }),
         Ok(None) => Err(Missing {
             reason: "a container engine answers, but the kernel's image is not made yet (heddle image build)".into(),

@@ -148,9 +148,24 @@ fn an_image_that_will_not_do_says_what_makes_one_that_will() {
             "{said}"
         );
 
+        let (_, said) = run_in(host, "none:1", "", "1");
+        assert!(said.contains("heddle image build --tag none:1"), "{said}");
+        assert!(!said.contains("image pull"), "{said}");
+        let listed = host
+            .heddle(&["image", "list"])
+            .env("HEDDLE_EXECUTION_SERVICE_CUSTOM_IMAGE", "none:1")
+            .output()
+            .unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(
+            listed.contains("heddle image build --tag none:1"),
+            "{listed}"
+        );
+
         let (exit, said) = run_in(host, "registry.invalid/none:1", "", "1");
         assert_eq!(exit, 3, "{said}");
         for part in [
+            "heddle image build --tag registry.invalid/none:1",
             "heddle image pull registry.invalid/none:1",
             "--mode sandbox",
             "--mode local",

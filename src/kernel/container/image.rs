@@ -111,6 +111,19 @@ pub fn own_name() -> String {
     format!("heddle-kernel:{}-{hash}", env!("CARGO_PKG_VERSION"))
 }
 
+/// What to type where the image of this name is not here.
+pub fn how_to_get(name: &str) -> String {
+    if name == own_name() {
+        return "heddle image build".into();
+    }
+    let build = format!("heddle image build --tag {name}");
+    // Without a registry or a person before it, a name is of this machine, or of an image that has no kernel.
+    match name.contains('/') {
+        true => format!("{build}    (or fetch it: heddle image pull {name})"),
+        false => build,
+    }
+}
+
 /// The image of this name, if it is here. No registry is asked.
 pub async fn find(engine: &Engine, name: &str) -> Result<Option<Image>, ImageError> {
     match engine.docker.inspect_image(name).await {
@@ -379,6 +392,15 @@ mod tests {
         );
         let final_stage = CONTAINERFILE.rsplit("FROM").next().unwrap();
         assert!(!final_stage.contains("/build"));
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_made_and_fetched_only_where_it_may_be_in_a_registry() {
+        assert_eq!(how_to_get(&own_name()), "heddle image build");
+        assert_eq!(how_to_get("mine:1"), "heddle image build --tag mine:1");
+        let both = how_to_get("registry.example/mine");
+        assert!(both.starts_with("heddle image build --tag registry.example/mine "));
+        assert!(both.contains("heddle image pull registry.example/mine"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use nix::unistd::{AccessFlags, Gid, Uid};
 use uuid::Uuid;
 
-use super::image::{Image, has_bridge};
+use super::image::{Image, has_bridge, how_to_get};
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
@@ -300,7 +300,8 @@ impl Container {
                 status_code: 404,
                 message,
             } if message.contains("image") => format!(
-                "the image {name} is not on this machine any more. Make it: heddle image build"
+                "the image {name} is not on this machine any more. Next: {}",
+                how_to_get(name)
             ),
             DockerError::DockerResponseServerError { message, .. }
                 if message.contains("bind source path does not exist") =>
