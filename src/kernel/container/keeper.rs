@@ -150,7 +150,7 @@ async fn remove(socket: &Path, container: &str) -> Result<(), EngineProblem> {
             .next()
             .await;
     }
-    if let Ok(left) = super::owner::leftovers(&engine).await {
+    if let Ok(left) = super::owner::deserted(&engine).await {
         super::owner::remove(&engine, &left).await;
     }
     Ok(())

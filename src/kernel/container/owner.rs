@@ -8,7 +8,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOpt
 
 use super::Engine;
 
-/// How long the engine may take to list containers, or to remove one.
+/// How long the engine may take to list containers or images, or to remove one.
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// On every container that Heddle starts. The value is its [`Owner`].
@@ -71,7 +71,7 @@ fn start_time(pid: u32) -> Option<String> {
 ///
 /// # Errors
 /// What the engine said, or that it said nothing.
-pub async fn leftovers(engine: &Engine) -> Result<Vec<String>, DockerError> {
+pub(super) async fn deserted(engine: &Engine) -> Result<Vec<String>, DockerError> {
     let options = ListContainersOptionsBuilder::default()
         .all(true)
         .filters(&HashMap::from([("label", vec![LABEL])]))
@@ -84,8 +84,8 @@ pub async fn leftovers(engine: &Engine) -> Result<Vec<String>, DockerError> {
     Ok(left.collect())
 }
 
-/// Removes what [`leftovers`] has found; what is gone by itself meanwhile is as good.
-pub async fn remove(engine: &Engine, containers: &[String]) {
+/// Removes what [`deserted`] has found; what is gone by itself meanwhile is as good.
+pub(super) async fn remove(engine: &Engine, containers: &[String]) {
     for container in containers {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true);
         let removed = engine
@@ -99,7 +99,7 @@ pub async fn remove(engine: &Engine, containers: &[String]) {
 }
 
 /// What the engine answers, if it does.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     answer: impl Future<Output = Result<T, DockerError>>,
 ) -> Result<T, DockerError> {
     tokio::time::timeout(ANSWER, answer)
