@@ -6,9 +6,11 @@ use clap::{Args, Subcommand};
 
 use super::Global;
 use super::error::{CliError, Exit};
+use super::keyboard;
 use super::setup::{self, Steps};
 use super::table::table;
 use crate::kernel::KernelError;
+use crate::kernel::container::image::ImageError;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
 
 #[derive(Subcommand)]
@@ -105,8 +107,14 @@ impl Build {
         };
         let own = image::own_name();
         let name = self.tag.unwrap_or_else(|| own.clone());
+        let (_, mut interrupts) =
+            keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let steps = Steps::new();
-        image::build(engine, &recipe, &name, &mut |line| steps.show(line)).await?;
+        let mut tell = |line: &str| steps.show(line);
+        match image::build(engine, &recipe, &name, &mut tell, interrupts.pressed()).await {
+            Err(ImageError::Stopped) => return Ok(Exit::Interrupted),
+            built => built?,
+        }
         drop(steps);
         println!("{name} is made.");
         let used = custom.as_deref().unwrap_or(&own);
@@ -145,7 +153,8 @@ async fn list(engine: &Engine, custom: Option<String>, json: bool) -> Result<Exi
     }
     if !images.iter().any(|image| image.name == used) {
         println!(
-            "Kernels in containers start from {used}, which is not here yet: heddle image build"
+            "Kernels in containers start from {used}, which is not here yet: {}",
+            image::how_to_get(&used)
         );
     }
     if !images.is_empty() {

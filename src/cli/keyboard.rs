@@ -2,28 +2,58 @@
 
 use std::io::{IsTerminal, PipeReader, Write};
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
 use crate::executor::{Input, Interrupter, Interrupts, interrupts};
 
-/// Turns Ctrl-C, and a request to terminate, into interrupts until the program ends.
+/// The exit code of a program that was interrupted.
+const INTERRUPTED: i32 = 130;
+/// Signals so near to each other are one: a terminal's, and the same again from a parent.
+const SAME: Duration = Duration::from_millis(200);
+
+/// Turns Ctrl-C, and a request to terminate, into interrupts until the program ends. One that comes while the one
+/// before still waits to be taken ends the program at once: it is stuck, or on its way out.
 pub fn watch() -> std::io::Result<(Interrupter, Interrupts)> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let (interrupter, interrupts) = interrupts();
     let presses = interrupter.clone();
+    let terminal = nix::sys::termios::tcgetattr(std::io::stdin()).ok();
     tokio::spawn(async move {
+        let mut last: Option<Instant> = None;
         loop {
             tokio::select! {
-                Some(()) = interrupt.recv() => presses.press(),
-                Some(()) = terminate.recv() => presses.press(),
+                Some(()) = interrupt.recv() => {}
+                Some(()) = terminate.recv() => {}
                 else => return,
             }
+            let again = last.is_some_and(|last| last.elapsed() > SAME);
+            if again && presses.is_waiting() {
+                // Kernels end with us: their keepers and supervisors see to that.
+                restore(terminal.as_ref());
+                std::process::exit(INTERRUPTED);
+            }
+            last = Some(Instant::now());
+            presses.press();
         }
     });
     Ok((interrupter, interrupts))
+}
+
+/// Has the terminal as it was.
+fn restore(terminal: Option<&nix::sys::termios::Termios>) {
+    use nix::sys::termios::{SetArg, tcsetattr};
+    use nix::unistd::{getpgrp, tcgetpgrp};
+    // Whoever changes it from the background is stopped.
+    let in_front = || tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == getpgrp());
+    if let Some(terminal) = terminal
+        && in_front()
+    {
+        let _ = tcsetattr(std::io::stdin(), SetArg::TCSANOW, terminal);
+    }
 }
 
 /// Answers `input()` from standard input.
@@ -117,12 +147,6 @@ impl EchoOff {
 
 impl Drop for EchoOff {
     fn drop(&mut self) {
-        if let Some(before) = &self.0 {
-            let _ = nix::sys::termios::tcsetattr(
-                std::io::stdin(),
-                nix::sys::termios::SetArg::TCSANOW,
-                before,
-            );
-        }
+        restore(self.0.as_ref());
     }
 }

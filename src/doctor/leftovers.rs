@@ -25,7 +25,7 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
     let names: Vec<String> = folders
         .iter()
         .map(|folder| folder.display().to_string())
-        .chain(containers.iter().map(|name| format!("container {name}")))
+        .chain(containers.iter().map(ToString::to_string))
         .collect();
     if names.is_empty() {
         return Check::pass("leftovers", "none");

@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use tokio::time::Instant;
+
 use super::Check;
 use crate::config::{KernelMode, Loaded};
 use crate::isolation::namespaces_remedy;
-use crate::kernel::container::{Engine, Surroundings, engine, image};
+use crate::kernel::container::{Engine, EngineProblem, Surroundings, engine, image};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::{discovery, prefixes, python};
 
@@ -51,19 +53,29 @@ pub(super) fn python() -> Vec<Check> {
     checks
 }
 
-/// The engine that answers, and what there is to say of it and of the kernel's image.
-pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Check>) {
+/// The engine that answers, and what there is to say of it and of the kernel's image. It is given the time that the
+/// start of a kernel would give it.
+pub(super) async fn engine(
+    surroundings: &Surroundings,
+    settings: Option<&Loaded>,
+) -> (Option<Engine>, Vec<Check>) {
     let by_name = wants(settings, KernelMode::Container);
+    let patience = match by_name {
+        true => engine::PATIENT,
+        false => engine::QUICK,
+    };
+    let deadline = Instant::now() + patience;
     let lacking = |name, found: String, next: String| match by_name {
         true => Check::fail(name, found, next),
         false => Check::warn(name, found, next),
     };
-    let engine = match engine::find(&Surroundings::of_process(), engine::QUICK).await {
+    let unusable = |problem: EngineProblem| {
+        let check = lacking("container engine", problem.to_string(), problem.remedy());
+        (None, vec![check])
+    };
+    let engine = match engine::find(surroundings, patience).await {
         Ok(engine) => engine,
-        Err(problem) => {
-            let check = lacking("container engine", problem.to_string(), problem.remedy());
-            return (None, vec![check]);
-        }
+        Err(problem) => return unusable(problem),
     };
     let found = format!(
         "{} {} at {}, API {}",
@@ -74,17 +86,21 @@ pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Ch
     );
     let custom = settings.and_then(|loaded| loaded.settings.execution_service.custom_image.clone());
     let name = custom.clone().unwrap_or_else(image::own_name);
-    let image = match (image::find(&engine, &name).await, custom) {
+    let Ok(image) = tokio::time::timeout_at(deadline, image::find(&engine, &name)).await else {
+        let socket = engine.socket;
+        return unusable(EngineProblem::NoAnswer { socket, patience });
+    };
+    let image = match (image, custom) {
         (Ok(Some(_)), _) => Check::pass("image", name),
         (Ok(None), None) => lacking(
             "image",
             format!("{name} is not made yet"),
-            "heddle image build".into(),
+            image::how_to_get(&name),
         ),
         (Ok(None), Some(_)) => lacking(
             "image",
             format!("{name}, which execution_service.custom_image names, is not here"),
-            format!("heddle image pull {name}"),
+            image::how_to_get(&name),
         ),
         (Err(error), _) => lacking("image", error.to_string(), "docker info".into()),
     };
@@ -160,5 +176,21 @@ pub(super) fn disk(workspace: &Path) -> Check {
             format!("{} cannot be looked at: {error}", place.display()),
             "set workspace.workspace_path to a folder of yours",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::container::fake::{Fake, INFO, VERSION};
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_find_the_image_in_time_does_not_answer() {
+        let fake = Fake::start(&[VERSION, INFO]);
+        let started = Instant::now();
+        let (engine, checks) = super::engine(&fake.surroundings(), None).await;
+        assert!(engine.is_none() && checks.len() == 1);
+        assert!(checks[0].found.contains("does not answer"), "{checks:?}");
+        assert!(started.elapsed() < engine::QUICK + engine::QUICK / 2);
     }
 }

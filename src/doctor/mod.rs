@@ -9,6 +9,7 @@ mod trial;
 use serde::Serialize;
 
 use crate::config::{ConfigError, Loaded};
+use crate::kernel::container::Surroundings;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -78,7 +79,7 @@ pub struct Examination<'a> {
 pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
     let settings = examination.settings.as_ref().ok();
     machine::python().into_iter().for_each(&mut *tell);
-    let (engine, checks) = machine::engine(settings).await;
+    let (engine, checks) = machine::engine(&Surroundings::of_process(), settings).await;
     checks.into_iter().for_each(&mut *tell);
     tell(machine::sandbox(settings).await);
     configuration::files(examination.settings)

@@ -63,7 +63,11 @@ async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelEr
         timeout: Some(settings.kernel.start_timeout),
         characters: 100,
     };
-    let mut executor = Executor::start(options, places, limits).await?;
+    // A container's engine may take its time before the kernel itself is waited for.
+    let start = Executor::start(options, places, limits);
+    let started =
+        tokio::time::timeout(settings.kernel.start_timeout.saturating_mul(2), start).await;
+    let mut executor = started.unwrap_or(Err(KernelError::NotReady { unverified: 0 }))?;
     let (_keep, mut interrupts) = interrupts();
     let outcome = executor
         .run("1 + 1", &mut |_: Event| {}, &mut NoInput, &mut interrupts)

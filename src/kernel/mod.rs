@@ -46,6 +46,8 @@ use python::Python;
 /// How long a kernel that was asked to end may take before it is told to (SIGTERM), and then before it is made to.
 const POLITE: Duration = Duration::from_secs(2);
 const FIRM: Duration = Duration::from_secs(1);
+/// How long all that belongs to a kernel may take to be gone once it was made to end; whoever keeps it goes on after us.
+const GONE: Duration = Duration::from_secs(30);
 /// How long the last output of a dead kernel may take to reach us.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -475,9 +477,14 @@ impl Running {
             drop(asked);
         }
         self.client.die("was shut down");
-        process.signal(Signal::Kill);
-        process.ended().await;
+        put_away(&**process).await;
     }
+}
+
+/// Kills a process and waits until everything that belongs to it is gone.
+async fn put_away(process: &dyn Process) {
+    process.signal(Signal::Kill);
+    let _ = tokio::time::timeout(GONE, process.ended()).await;
 }
 
 /// Starts the process and connects to it.
@@ -568,8 +575,7 @@ async fn first<T>(
         }
         Err(error) => {
             let error = explained(error, process).await;
-            process.signal(Signal::Kill);
-            process.ended().await;
+            put_away(process).await;
             Err(error)
         }
     }

@@ -1,6 +1,9 @@
 //! Which launcher a mode means on this machine.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::container::{
     Container, Engine, EngineProblem, Surroundings, engine, image, is_beside_us, sockets_are_apart,
@@ -62,15 +65,13 @@ pub async fn choose(mode: Mode, wanted: &Wanted) -> Result<Chosen, KernelError> 
             shortcoming: None,
         }),
         Mode::Sandbox => sandbox("it was asked for".into()).await,
-        Mode::Container => {
-            container(wanted, engine::PATIENT)
-                .await
-                .map_err(|missing| KernelError::NoContainer {
-                    reason: missing.reason,
-                    remedy: missing.remedy,
-                })
-        }
-        Mode::Auto => match container(wanted, engine::QUICK).await {
+        Mode::Container => container(&Surroundings::of_process(), wanted, engine::PATIENT)
+            .await
+            .map_err(|missing| KernelError::NoContainer {
+                reason: missing.reason,
+                remedy: missing.remedy,
+            }),
+        Mode::Auto => match container(&Surroundings::of_process(), wanted, engine::QUICK).await {
             Ok(chosen) => Ok(chosen),
             Err(missing) => {
                 let because = format!(
@@ -98,19 +99,34 @@ impl From<EngineProblem> for Missing {
     }
 }
 
-async fn container(wanted: &Wanted, patience: std::time::Duration) -> Result<Chosen, Missing> {
+/// A container, of an engine that has said within `patience` that it is there and has the image.
+async fn container(
+    surroundings: &Surroundings,
+    wanted: &Wanted,
+    patience: Duration,
+) -> Result<Chosen, Missing> {
     if wanted.kernelspec {
         return Err(Missing {
             reason: "a kernelspec of this machine is asked for, and a container has its own Python alone".into(),
             remedy: "leave out --kernel and kernel.name".into(),
         });
     }
-    let surroundings = Surroundings::of_process();
-    let engine = engine::find(&surroundings, patience).await?;
-    let apart = sockets_are_apart()
-        || engine.in_virtual_machine()
-        || surroundings.in_container && !is_beside_us(&engine.socket).await;
-    let image = find_image(&engine, wanted).await?;
+    let deadline = Instant::now() + patience;
+    let engine = engine::find(surroundings, patience).await?;
+    let looked_up = async {
+        let apart = sockets_are_apart()
+            || engine.in_virtual_machine()
+            || surroundings.in_container && !is_beside_us(&engine.socket).await;
+        Ok((apart, find_image(&engine, wanted).await?))
+    };
+    let (apart, image) = tokio::time::timeout_at(deadline, looked_up)
+        .await
+        .unwrap_or_else(|_| {
+            Err(Missing::from(EngineProblem::NoAnswer {
+                socket: engine.socket.clone(),
+                patience,
+            }))
+        })?;
     let because = format!("{} {} answers", engine.kind.name(), engine.version);
     let failed = |error: KernelError| Missing {
         reason: error.to_string(),
@@ -140,7 +156,7 @@ async fn find_image(engine: &Engine, wanted: &Wanted) -> Result<image::Image, Mi
         Ok(Some(image)) => Ok(image),
         Ok(None) if wanted.image.is_some() => Err(Missing {
             reason: format!("the image {name}, which execution_service.custom_image names, is not here"),
-            remedy: format!("heddle image pull {name}    (or make one: heddle image build --tag {name})"),
+            remedy: image::how_to_get(&name),
         }),
         Ok(None) => Err(Missing {
             reason: "a container engine answers, but the kernel's image is not made yet (heddle image build)".into(),
@@ -178,4 +194,21 @@ async fn sandbox(_: String) -> Result<Chosen, KernelError> {
         mode: "sandbox",
         reason: "it needs Linux".into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::container::fake::{Fake, INFO, VERSION};
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_does_not_find_the_image_in_time_does_not_answer() {
+        let fake = Fake::start(&[VERSION, INFO]);
+        let started = Instant::now();
+        let wanted = Wanted::default();
+        let chosen = container(&fake.surroundings(), &wanted, engine::QUICK).await;
+        let reason = chosen.err().unwrap().reason;
+        assert!(reason.contains("does not answer (300 ms)"), "{reason}");
+        assert!(started.elapsed() < engine::QUICK + engine::QUICK / 2);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
@@ -209,6 +210,35 @@ fn a_flood_of_output_can_be_interrupted() {
     let reader = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     finish(child).assert_code(130);
     reader.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_second_ctrl_c_ends_a_program_that_is_stuck() {
+    let heddle = Heddle::new();
+    let code = "print('x' * 1_000_000, flush=True)\nimport time; time.sleep(1000)";
+    let mark = heddle.mark();
+    let mut child = heddle
+        .command(["run", &mark[0], &mark[1], "-c", code])
+        .spawn()
+        .unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    // Nobody reads on, so it waits in the midst of a write.
+    let started = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(10), "it is deaf");
+        kill(pid(&child), Signal::SIGINT).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    finish(child).assert_code(130);
+    let gone = || heddle.survivors().is_empty();
+    while !gone() {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "it leaves a kernel"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

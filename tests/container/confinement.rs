@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use heddle::kernel::container::{Container, image};
-use heddle::kernel::{Grants, Launch, Launcher};
+use heddle::kernel::{Grants, KernelError, Launch, Launcher, Process};
 
 use crate::host::{BASE, Host, heddle, with_host};
 
@@ -102,26 +102,48 @@ const BRIDGE: &str = "10.213.74.1";
 
 /// What a program prints in a container, with or without a network.
 async fn printed(host: &Host, network: bool, code: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let process = started(host, network, code, folder.path()).await.unwrap();
+    process.ended().await;
+    process.tail()
+}
+
+async fn started(
+    host: &Host,
+    network: bool,
+    code: &str,
+    folder: &Path,
+) -> Result<Box<dyn Process>, KernelError> {
     let engine = host.engine().await;
     let image = image::find(&engine, BASE).await.unwrap().unwrap();
     let container = Container::with(engine, image, Some("python3".into()), heddle());
-    let folder = tempfile::tempdir().unwrap();
     let launch = Launch {
         argv: ["python3", "-c", code].map(str::to_owned).into(),
         env: Vec::new(),
-        cwd: folder.path().to_path_buf(),
+        cwd: folder.to_path_buf(),
         program: Vec::new(),
         grants: Grants {
             network,
             memory: 256 << 20,
             ..Grants::default()
         },
-        folder: folder.path().join("run"),
+        folder: folder.join("run"),
     };
     std::fs::create_dir(&launch.folder).unwrap();
-    let process = container.launch(launch).await.unwrap();
-    process.ended().await;
-    process.tail()
+    container.launch(launch).await
+}
+
+#[test]
+fn a_network_that_the_engine_has_not_is_refused() {
+    with_host(async |host| {
+        let folder = tempfile::tempdir().unwrap();
+        let error = started(host, true, "1", folder.path()).await.err().unwrap();
+        let said = error.to_string();
+        assert!(
+            said.contains("execution_service.network") && said.contains("--mode sandbox"),
+            "{said}"
+        );
+    });
 }
 
 #[test]

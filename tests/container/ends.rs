@@ -71,6 +71,58 @@ fn an_engine_that_stops_in_mid_cell_is_named() {
     });
 }
 
+/// An engine that is held still until this is dropped.
+struct Frozen(nix::unistd::Pid);
+
+impl Frozen {
+    fn freeze(host: &Host) -> Frozen {
+        let pid = std::fs::read_to_string(host.socket.with_file_name("pid")).unwrap();
+        let engine = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        nix::sys::signal::kill(engine, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        Frozen(engine)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.0, nix::sys::signal::Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn an_engine_that_hangs_does_not_hold_heddle() {
+    with_host_alone(async |host| {
+        let workspace = tempfile::tempdir().unwrap();
+        let code = "import os, time\nprint('running', flush=True)\n\
+                    while not os.path.exists('go'): time.sleep(0.05)\nprint('done')";
+        let mut heddle = host
+            .heddle(&["run", "--mode", "container", "-c", code])
+            .current_dir(workspace.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(heddle.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "running");
+        let frozen = Frozen::freeze(&host);
+        std::fs::write(workspace.path().join("go"), "").unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "done");
+        let ended = || heddle.try_wait().unwrap().is_some();
+        let took = eventually(Duration::from_secs(15), ended);
+        eprintln!("ended after {took:?}");
+        assert!(heddle.wait().unwrap().success());
+        // The keeper has gone on asking.
+        drop(frozen);
+        let name = workspace.path().to_string_lossy().into_owned();
+        let is_lent = || {
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            mounts.lines().any(|line| line.contains(&name))
+        };
+        eventually(Duration::from_secs(10), || {
+            host.containers_of(workspace.path()).is_empty() && !is_lent()
+        });
+    });
+}
+
 /// A heddle command whose kernel is in the middle of a cell, in a session of its own.
 pub struct Session {
     heddle: Child,

@@ -1,7 +1,9 @@
 //! Images: made, listed, used as they are, and refused with the command that makes a right one.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::host::{BASE, Host, with_host};
-use heddle::kernel::container::image;
+use heddle::kernel::container::{self, Leftover, image};
 
 /// Builds an image with Docker's own client, as a person would.
 fn build(host: &Host, name: &str, containerfile: &str) {
@@ -148,9 +150,24 @@ fn an_image_that_will_not_do_says_what_makes_one_that_will() {
             "{said}"
         );
 
+        let (_, said) = run_in(host, "none:1", "", "1");
+        assert!(said.contains("heddle image build --tag none:1"), "{said}");
+        assert!(!said.contains("image pull"), "{said}");
+        let listed = host
+            .heddle(&["image", "list"])
+            .env("HEDDLE_EXECUTION_SERVICE_CUSTOM_IMAGE", "none:1")
+            .output()
+            .unwrap();
+        let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert!(
+            listed.contains("heddle image build --tag none:1"),
+            "{listed}"
+        );
+
         let (exit, said) = run_in(host, "registry.invalid/none:1", "", "1");
         assert_eq!(exit, 3, "{said}");
         for part in [
+            "heddle image build --tag registry.invalid/none:1",
             "heddle image pull registry.invalid/none:1",
             "--mode sandbox",
             "--mode local",
@@ -177,8 +194,94 @@ fn build_with(host: &Host, base: &str, name: &str, requirements: &str) -> std::p
         .unwrap()
 }
 
+/// Held by a test that builds with Heddle or looks for early stages: the end of a build removes those of all.
+fn alone() -> MutexGuard<'static, ()> {
+    static BUILDING: Mutex<()> = Mutex::new(());
+    BUILDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Early stages of builds, by their ids.
+fn stages_of(host: &Host) -> String {
+    host.docker_says(&["images", "-q", "--filter", "label=heddle.stage=packages"])
+}
+
+#[test]
+fn a_build_that_is_interrupted_leaves_no_early_stage() {
+    let _alone = alone();
+    with_host(async |host| {
+        // An index that takes its time.
+        let index = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/simple", index.local_addr().unwrap());
+        let mut heddle = host
+            .heddle(&["image", "build", "--base", BASE, "--tag", "heddle-test-cut"])
+            .args(["--index-url", &url])
+            .spawn()
+            .unwrap();
+        let _asked = index.accept().unwrap();
+        assert_ne!(stages_of(host), "");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(heddle.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        assert_eq!(heddle.wait().unwrap().code(), Some(130));
+        assert_eq!(stages_of(host), "");
+    });
+}
+
+#[test]
+fn an_early_stage_that_was_left_long_ago_is_a_leftover() {
+    let _alone = alone();
+    with_host(async |host| {
+        let folder = tempfile::tempdir().unwrap();
+        let config = r#"{"architecture":"amd64","os":"linux","created":"2020-01-01T00:00:00Z",
+            "config":{"Labels":{"heddle.stage":"packages"}},"rootfs":{"type":"layers","diff_ids":[]},"history":[]}"#;
+        let manifest = r#"[{"Config":"config.json","RepoTags":null,"Layers":[]}]"#;
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("config.json"), config).unwrap();
+        std::fs::write(path("manifest.json"), manifest).unwrap();
+        let tarred = std::process::Command::new("tar")
+            .args(["-cf", "image.tar", "config.json", "manifest.json"])
+            .current_dir(folder.path())
+            .status();
+        assert!(tarred.unwrap().success());
+        host.docker_says(&["load", "-i", &path("image.tar").to_string_lossy()]);
+        let stage = stages_of(host);
+        assert_ne!(stage, "");
+        let engine = host.engine().await;
+        let mut left = container::leftovers(&engine).await.unwrap();
+        // Containers may be another test's.
+        left.retain(|left| matches!(left, Leftover::Stage(_)));
+        let names: Vec<String> = left.iter().map(ToString::to_string).collect();
+        assert!(
+            names
+                .iter()
+                .any(|name| name.starts_with("image ") && name.contains(&stage)),
+            "{names:?}"
+        );
+        container::remove_leftovers(&engine, &left).await;
+        assert_eq!(stages_of(host), "");
+    });
+}
+
+#[test]
+fn an_image_of_somebody_else_is_not_replaced() {
+    let _alone = alone();
+    with_host(async |host| {
+        host.docker_says(&["tag", BASE, "heddle-test-taken"]);
+        let id = || host.docker_says(&["image", "inspect", "-f", "{{.Id}}", "heddle-test-taken"]);
+        let before = id();
+        let output = build_with(host, BASE, "heddle-test-taken", "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for part in ["--tag", "docker rmi heddle-test-taken"] {
+            assert!(said.contains(part), "{said}");
+        }
+        assert_eq!(before, id());
+        host.docker_says(&["rmi", "heddle-test-taken"]);
+    });
+}
+
 #[test]
 fn a_build_shows_why_it_fails_and_leaves_nothing_but_the_image() {
+    let _alone = alone();
     with_host(async |host| {
         let broken =
             "FROM heddle-test-base\nRUN rm /usr/bin/python3 && ln -s /bin/false /usr/bin/python3\n";
@@ -198,11 +301,19 @@ fn a_build_shows_why_it_fails_and_leaves_nothing_but_the_image() {
                 .success()
         );
 
+        assert_eq!(stages_of(host), "");
+
+        let output = build_with(host, "registry.invalid/none", "heddle-test-failed", "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            said.contains("--base IMAGE") && said.contains("heddle image pull python:"),
+            "{said}"
+        );
+
         let output = build_with(host, BASE, "heddle-test-more", "humanize\n");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{said}");
-        let stages = host.docker_says(&["images", "-q", "--filter", "label=heddle.stage=packages"]);
-        assert_eq!(stages, "");
+        assert_eq!(stages_of(host), "");
         let code = "import humanize; print(humanize.intcomma(1000))";
         let (exit, said) = run_in(host, "heddle-test-more", "", code);
         assert_eq!((exit, said.trim()), (0, "1,000"), "{said}");

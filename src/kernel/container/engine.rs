@@ -15,7 +15,7 @@ use tokio::net::UnixStream;
 use super::places::Place;
 use super::{EngineProblem, Surroundings};
 
-/// How long an engine may take to say that it is one, where it is only one of several choices.
+/// How long an engine may take to say that it is one and has the image, where it is only one of several choices.
 pub const QUICK: Duration = Duration::from_millis(300);
 /// The same where the container mode was asked for by name: a busy machine is worth the wait.
 pub const PATIENT: Duration = Duration::from_secs(5);
@@ -79,7 +79,7 @@ impl Engine {
 /// and the first in the order of preference that answers within `patience` is taken.
 ///
 /// # Errors
-/// The one reason that helps most. It costs `patience` at most until an engine has answered.
+/// The one reason that helps most. It costs `patience` at most.
 pub async fn find(
     surroundings: &Surroundings,
     patience: Duration,
@@ -87,15 +87,12 @@ pub async fn find(
     let mut attempts: FuturesOrdered<_> = surroundings
         .places()?
         .into_iter()
-        .map(|place| ask(place, patience))
+        .map(|place| attempt(place, patience))
         .collect();
     let mut worst: Option<EngineProblem> = None;
     while let Some(attempt) = attempts.next().await {
         let problem = match attempt {
-            Ok((socket, about)) => match connect(&socket, about).await {
-                Ok(engine) => return Ok(engine),
-                Err(problem) => problem,
-            },
+            Ok(engine) => return Ok(engine),
             Err(None) => continue,
             Err(Some(problem)) => problem,
         };
@@ -137,13 +134,24 @@ struct Component {
     name: String,
 }
 
-/// Asks whoever listens at a place who they are; no problem where nothing is at a default place.
-async fn ask(place: Place, patience: Duration) -> Result<(PathBuf, About), Option<EngineProblem>> {
+/// The engine at a place; no problem where nothing is at a default place.
+async fn attempt(place: Place, patience: Duration) -> Result<Engine, Option<EngineProblem>> {
+    let socket = place.socket.clone();
+    let connected = async {
+        let (socket, about) = ask(place).await?;
+        Ok(connect(&socket, about).await?)
+    };
+    tokio::time::timeout(patience, connected)
+        .await
+        .unwrap_or(Err(Some(EngineProblem::NoAnswer { socket, patience })))
+}
+
+/// Asks whoever listens at a place who they are.
+async fn ask(place: Place) -> Result<(PathBuf, About), Option<EngineProblem>> {
     let Place { socket, named_by } = place;
-    let error = match tokio::time::timeout(patience, version(&socket)).await {
-        Ok(Ok(about)) => return Ok((socket, about)),
-        Ok(Err(error)) => error,
-        Err(_) => return Err(Some(EngineProblem::NoAnswer { socket, patience })),
+    let error = match version(&socket).await {
+        Ok(about) => return Ok((socket, about)),
+        Err(error) => error,
     };
     Err(match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
@@ -215,12 +223,9 @@ async fn connect(socket: &Path, about: About) -> Result<Engine, EngineProblem> {
         .ok_or_else(|| not_an_engine("its API version cannot be read".into()))?;
     let docker = Docker::connect_with_unix(&socket.to_string_lossy(), REQUEST, &api)
         .map_err(|error| not_an_engine(error.to_string()))?;
-    let info = tokio::time::timeout(PATIENT, docker.info())
+    let info = docker
+        .info()
         .await
-        .map_err(|_| EngineProblem::NoAnswer {
-            socket: socket.to_path_buf(),
-            patience: PATIENT,
-        })?
         .map_err(|error| not_an_engine(error.to_string()))?;
     let os = info.os_type.unwrap_or_else(|| "linux".into());
     if os != "linux" {
@@ -288,6 +293,7 @@ mod tests {
 
     use tokio::net::UnixListener;
 
+    use super::super::fake::{Fake, INFO, VERSION};
     use super::*;
 
     fn at(sockets: &[&Path]) -> Surroundings {
@@ -352,6 +358,19 @@ mod tests {
         let problem = find(&at(&[&paths[0], &paths[1]]), QUICK).await.unwrap_err();
         assert!(matches!(problem, EngineProblem::NoAnswer { .. }));
         assert!(started.elapsed() < QUICK + QUICK / 2);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_says_no_more_than_its_version_costs_no_more() {
+        let half = Fake::start(&[VERSION]);
+        let whole = Fake::start(&[VERSION, INFO]);
+        let started = Instant::now();
+        let problem = find(&half.surroundings(), QUICK).await.unwrap_err();
+        assert!(matches!(problem, EngineProblem::NoAnswer { .. }));
+        assert!(started.elapsed() < QUICK + QUICK / 2);
+        let sockets = [half.socket(), whole.socket()];
+        let found = find(&at(&[&sockets[0], &sockets[1]]), QUICK).await.unwrap();
+        assert_eq!(found.socket, sockets[1]);
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::errors::Error as DockerError;
+use bollard::models::ImageSummary;
 use bollard::query_parameters::{
     BuildImageOptionsBuilder, CreateImageOptionsBuilder, ListImagesOptionsBuilder,
     PruneImagesOptionsBuilder, RemoveImageOptions,
@@ -11,8 +12,8 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
-use super::Engine;
 use super::context::tar;
+use super::{Engine, owner};
 
 const CONTAINERFILE: &str = include_str!("../../../kernelspec/Containerfile");
 const REQUIREMENTS: &str = include_str!("../../../kernelspec/requirements.txt");
@@ -29,14 +30,26 @@ const STAGE: &str = "heddle.stage";
 
 /// How long a registry or a build may be silent.
 const LONG: Duration = Duration::from_secs(3600);
+/// How long the engine may take to let go of a build that is stopped, and how often it is looked whether it has.
+const CLEARING: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(100);
+/// How old an early stage is at least that no build works with any more. Its last step is its longest.
+const SETTLED: Duration = Duration::from_secs(600);
 /// Lines of a failed build that are shown.
 const LAST_LINES: usize = 15;
 
 /// Why an image cannot be had. Each message ends with what to type.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    #[error("the build failed: {reason}{}", lines(.said))]
+    #[error("the build failed: {reason}{}{}", lines(.said), way_on(.reason, .said))]
     Build { reason: String, said: Vec<String> },
+    #[error("the build was stopped")]
+    Stopped,
+    #[error(
+        "{name} is an image already that was not made by Heddle, so Heddle does not replace it. Choose another name, \
+         with --tag, or remove it: docker rmi {name}"
+    )]
+    Taken { name: String },
     #[error(
         "{name} cannot be pulled: {reason}\nAn image of Heddle's own is made here: heddle image build"
     )]
@@ -53,6 +66,29 @@ pub enum ImageError {
 
 fn lines(said: &[String]) -> String {
     said.iter().map(|line| format!("\n    {line}")).collect()
+}
+
+/// What may help a build that has failed; nothing where what was said must do.
+fn way_on(reason: &str, said: &[String]) -> String {
+    let said_or = |text: &str| reason.contains(text) || said.iter().any(|line| line.contains(text));
+    let is_step = |line: &&String| line.starts_with("Step ") || line.starts_with("STEP ");
+    let last = said.iter().rev().find(is_step);
+    if last.is_some_and(|step| step.contains(" FROM ")) {
+        return format!(
+            "\nTo build on an image that is here: heddle image build --base IMAGE    (docker images shows which are)\n\
+             To fetch the usual one, where its registry can be reached: heddle image pull {BASE}"
+        );
+    }
+    let distrusts = [
+        "CERTIFICATE_VERIFY_FAILED",
+        "certificate verify failed",
+        "SSLError",
+    ];
+    match distrusts.into_iter().any(said_or) {
+        true => "\nWhere the network opens TLS, give the certificates that it uses: heddle image build --ca-file FILE"
+            .into(),
+        false => String::new(),
+    }
 }
 
 /// An image that is on this machine.
@@ -111,6 +147,19 @@ pub fn own_name() -> String {
     format!("heddle-kernel:{}-{hash}", env!("CARGO_PKG_VERSION"))
 }
 
+/// What to type where the image of this name is not here.
+pub fn how_to_get(name: &str) -> String {
+    if name == own_name() {
+        return "heddle image build".into();
+    }
+    let build = format!("heddle image build --tag {name}");
+    // Without a registry or a person before it, a name is of this machine, or of an image that has no kernel.
+    match name.contains('/') {
+        true => format!("{build}    (or fetch it: heddle image pull {name})"),
+        false => build,
+    }
+}
+
 /// The image of this name, if it is here. No registry is asked.
 pub async fn find(engine: &Engine, name: &str) -> Result<Option<Image>, ImageError> {
     match engine.docker.inspect_image(name).await {
@@ -153,11 +202,76 @@ pub async fn list(engine: &Engine) -> Result<Vec<Image>, ImageError> {
     Ok(images)
 }
 
-/// Makes an image and names it `name`, telling what it does line by line.
+/// Makes an image and names it `name`, telling what it does line by line, until `stop`. However it ends, nothing is
+/// left of its early stage, which holds certificates and addresses, and every package a second time.
 ///
 /// # Errors
-/// [`ImageError::Build`] with the last lines of what the build said.
+/// [`ImageError::Build`] with the last lines of what the build said; [`ImageError::Taken`] where the name is that of
+/// an image of somebody else's.
 pub async fn build(
+    engine: &Engine,
+    recipe: &Recipe,
+    name: &str,
+    progress: &mut (dyn FnMut(&str) + Send),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ImageError> {
+    if let Some(image) = find(engine, name).await?
+        && image.packages.is_none()
+    {
+        return Err(ImageError::Taken {
+            name: name.to_owned(),
+        });
+    }
+    let built = tokio::select! {
+        built = build_all(engine, recipe, name, progress) => built,
+        () = stop => Err(ImageError::Stopped),
+    };
+    let pruned = tokio::time::timeout(CLEARING, async {
+        prune_stages(engine).await;
+        // The engine works on for a moment at what was stopped.
+        while built.is_err() && !stages(engine).await.is_ok_and(|stages| stages.is_empty()) {
+            tokio::time::sleep(AGAIN).await;
+            prune_stages(engine).await;
+        }
+    });
+    // Whatever is left then is found again by the doctor.
+    let _ = pruned.await;
+    built
+}
+
+async fn prune_stages(engine: &Engine) {
+    let prune = PruneImagesOptionsBuilder::default()
+        .filters(&HashMap::from([("label", vec![STAGE])]))
+        .build();
+    let _ = engine.docker.prune_images(Some(prune)).await;
+}
+
+/// Early stages of builds that no image is made of.
+async fn stages(engine: &Engine) -> Result<Vec<ImageSummary>, DockerError> {
+    let options = ListImagesOptionsBuilder::default()
+        .filters(&HashMap::from([
+            ("label", vec![STAGE]),
+            ("dangling", vec!["true"]),
+        ]))
+        .build();
+    owner::in_time(engine.docker.list_images(Some(options))).await
+}
+
+/// Early stages that a build has left behind, by their ids.
+///
+/// # Errors
+/// What the engine said, or that it said nothing.
+pub(super) async fn deserted_stages(engine: &Engine) -> Result<Vec<String>, DockerError> {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let is_settled = |stage: &ImageSummary| {
+        let made = u64::try_from(stage.created).unwrap_or(0);
+        now > Duration::from_secs(made).saturating_add(SETTLED)
+    };
+    let stages = stages(engine).await?.into_iter();
+    Ok(stages.filter(is_settled).map(|stage| stage.id).collect())
+}
+
+async fn build_all(
     engine: &Engine,
     recipe: &Recipe,
     name: &str,
@@ -217,11 +331,6 @@ pub async fn build(
             said.push(line.to_owned());
         }
     }
-    // The early stage holds every package a second time. Whatever is left of it does no harm.
-    let prune = PruneImagesOptionsBuilder::default()
-        .filters(&HashMap::from([("label", vec![STAGE])]))
-        .build();
-    let _ = engine.docker.prune_images(Some(prune)).await;
     Ok(())
 }
 
@@ -280,9 +389,11 @@ fn proxies() -> HashMap<String, String> {
 
 /// Whether containers get a network of their own. Where the engine has none, a build uses the machine's.
 pub(super) async fn has_bridge(engine: &Engine) -> bool {
-    let bridge = engine.docker.inspect_network("bridge", None).await;
-    let podman = engine.docker.inspect_network("podman", None);
-    bridge.is_ok() || podman.await.is_ok()
+    let lacks = async |name| {
+        let network = engine.docker.inspect_network(name, None).await;
+        network.is_err_and(|error| is_missing(&error))
+    };
+    !(lacks("bridge").await && lacks("podman").await)
 }
 
 /// Fetches an image from its registry, telling what it does.
@@ -377,6 +488,33 @@ mod tests {
         );
         let final_stage = CONTAINERFILE.rsplit("FROM").next().unwrap();
         assert!(!final_stage.contains("/build"));
+    }
+
+    #[test]
+    fn a_build_that_failed_says_what_may_help() {
+        let at = |reason: &str, said: &[&str]| {
+            let said: Vec<String> = said.iter().map(|line| (*line).to_owned()).collect();
+            way_on(reason, &said)
+        };
+        let first = [
+            "Step 1/8 : ARG BASE=x",
+            "Step 2/8 : FROM ${BASE} AS packages",
+        ];
+        let base = at("no such host", &first);
+        assert!(base.contains("--base IMAGE") && base.contains("heddle image pull python:"));
+        let run = "Step 5/8 : RUN pip";
+        let refused = "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]";
+        assert!(at("returned 1", &[run, refused]).contains("--ca-file FILE"));
+        assert_eq!(at("returned 1", &[run, "No matching distribution"]), "");
+    }
+
+    #[test]
+    fn an_image_that_is_missing_is_made_and_fetched_only_where_it_may_be_in_a_registry() {
+        assert_eq!(how_to_get(&own_name()), "heddle image build");
+        assert_eq!(how_to_get("mine:1"), "heddle image build --tag mine:1");
+        let both = how_to_get("registry.example/mine");
+        assert!(both.starts_with("heddle image build --tag registry.example/mine "));
+        assert!(both.contains("heddle image pull registry.example/mine"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::lent::{self, Lent};
-use super::{Surroundings, engine};
+use super::{EngineProblem, Surroundings, engine};
 use crate::isolation::kept::{self, Kept};
 
 /// The hidden subcommand that makes the binary a keeper.
@@ -25,6 +25,8 @@ pub const SUBCOMMAND: &str = "keep-container";
 
 /// How long the engine may take to remove a container.
 const REMOVAL: Duration = Duration::from_secs(10);
+/// How long one that does not answer is asked again and again.
+const FROZEN: Duration = Duration::from_secs(60);
 
 /// What a keeper is there for. Passed to it as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,21 +110,32 @@ impl Duties {
             .enable_all()
             .build();
         if let Ok(runtime) = runtime {
-            // An engine that does not answer has taken its containers with it, or will find this one by its label.
-            let _ = runtime.block_on(async {
-                tokio::time::timeout(REMOVAL, remove(&self.socket, &self.container)).await
+            // An engine that is gone has taken its containers with it, or is asked for this one, which the next keeper
+            // finds by its label.
+            runtime.block_on(async {
+                let until = tokio::time::Instant::now() + FROZEN;
+                let removal =
+                    || tokio::time::timeout(REMOVAL, remove(&self.socket, &self.container));
+                while matches!(
+                    removal().await,
+                    Err(_) | Ok(Err(EngineProblem::NoAnswer { .. }))
+                ) && tokio::time::Instant::now() < until
+                {}
             });
         }
     }
 }
 
 /// Removes the container, waits until it is gone, and clears up behind Heddles that died together with their keepers.
-async fn remove(socket: &Path, container: &str) -> Option<()> {
+///
+/// # Errors
+/// Why there is no engine to ask. What it refuses then cannot be helped.
+async fn remove(socket: &Path, container: &str) -> Result<(), EngineProblem> {
     let surroundings = Surroundings {
         docker_host: Some(format!("unix://{}", socket.display())),
         ..Surroundings::default()
     };
-    let engine = engine::find(&surroundings, engine::PATIENT).await.ok()?;
+    let engine = engine::find(&surroundings, engine::PATIENT).await?;
     let docker = &engine.docker;
     let options = RemoveContainerOptionsBuilder::default().force(true).v(true);
     let removed = docker.remove_container(container, Some(options.build()));
@@ -137,7 +150,8 @@ async fn remove(socket: &Path, container: &str) -> Option<()> {
             .next()
             .await;
     }
-    let left = super::owner::leftovers(&engine).await.ok()?;
-    super::owner::remove(&engine, &left).await;
-    Some(())
+    if let Ok(left) = super::owner::deserted(&engine).await {
+        super::owner::remove(&engine, &left).await;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use nix::unistd::{AccessFlags, Gid, Uid};
 use uuid::Uuid;
 
-use super::image::Image;
+use super::image::{Image, has_bridge, how_to_get};
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
@@ -84,6 +84,9 @@ impl Container {
     }
 
     async fn start(&self, launch: Launch) -> Result<Box<dyn Process>, KernelError> {
+        if launch.grants.network && !has_bridge(&self.engine).await {
+            return Err(self.no_network());
+        }
         let name = format!("heddle-{}", Uuid::new_v4().simple());
         let (user, stranger) = self.user();
         let plan = self.relayed.then(|| relay::Plan::of(&launch.folder));
@@ -291,6 +294,16 @@ impl Container {
         }
     }
 
+    /// The engine would start it without one, and say nothing.
+    fn no_network(&self) -> KernelError {
+        KernelError::Launch(format!(
+            "it is to have a network (execution_service.network), but the container engine at {} has none to give: it \
+             has no bridge. Use --mode sandbox, or set execution_service.network = false, or start the engine without \
+             --bridge=none",
+            self.engine.socket.display()
+        ))
+    }
+
     pub(super) fn refused(&self, error: &DockerError) -> KernelError {
         let name = &self.image.name;
         KernelError::Launch(match error {
@@ -298,7 +311,8 @@ impl Container {
                 status_code: 404,
                 message,
             } if message.contains("image") => format!(
-                "the image {name} is not on this machine any more. Make it: heddle image build"
+                "the image {name} is not on this machine any more. Next: {}",
+                how_to_get(name)
             ),
             DockerError::DockerResponseServerError { message, .. }
                 if message.contains("bind source path does not exist") =>

@@ -3,9 +3,12 @@
 mod context;
 pub mod engine;
 mod errand;
+#[cfg(test)]
+pub(crate) mod fake;
 pub mod image;
 pub mod keeper;
 mod launcher;
+mod leftovers;
 mod lent;
 mod owner;
 mod places;
@@ -16,7 +19,7 @@ mod running;
 
 pub use engine::{Engine, Kind};
 pub use launcher::Container;
-pub use owner::{leftovers, remove as remove_leftovers};
+pub use leftovers::{Leftover, find as leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
 pub use problem::EngineProblem;
 pub use reach::{Reach, is_beside_us, sockets_are_apart};

@@ -1,10 +1,15 @@
 //! Whose a container is: the label by which Heddle knows its own, and those of a Heddle that has died.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use bollard::errors::Error as DockerError;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 
 use super::Engine;
+
+/// How long the engine may take to list containers or images, or to remove one.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// On every container that Heddle starts. The value is its [`Owner`].
 pub(super) const LABEL: &str = "heddle.owner";
@@ -65,13 +70,13 @@ fn start_time(pid: u32) -> Option<String> {
 /// Containers that a Heddle of this machine has left behind, by name.
 ///
 /// # Errors
-/// What the engine said.
-pub async fn leftovers(engine: &Engine) -> Result<Vec<String>, bollard::errors::Error> {
+/// What the engine said, or that it said nothing.
+pub(super) async fn deserted(engine: &Engine) -> Result<Vec<String>, DockerError> {
     let options = ListContainersOptionsBuilder::default()
         .all(true)
         .filters(&HashMap::from([("label", vec![LABEL])]))
         .build();
-    let containers = engine.docker.list_containers(Some(options)).await?;
+    let containers = in_time(engine.docker.list_containers(Some(options))).await?;
     let left = containers.into_iter().filter_map(|container| {
         let owner = Owner(container.labels?.remove(LABEL)?);
         owner.has_died().then_some(container.id)?
@@ -79,15 +84,27 @@ pub async fn leftovers(engine: &Engine) -> Result<Vec<String>, bollard::errors::
     Ok(left.collect())
 }
 
-/// Removes what [`leftovers`] has found; what is gone by itself meanwhile is as good.
-pub async fn remove(engine: &Engine, containers: &[String]) {
+/// Removes what [`deserted`] has found; what is gone by itself meanwhile is as good.
+pub(super) async fn remove(engine: &Engine, containers: &[String]) {
     for container in containers {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true);
-        let _ = engine
+        let removed = engine
             .docker
-            .remove_container(container, Some(options.build()))
-            .await;
+            .remove_container(container, Some(options.build()));
+        // Who does not answer is not asked for the others.
+        if let Err(DockerError::RequestTimeoutError) = in_time(removed).await {
+            break;
+        }
     }
+}
+
+/// What the engine answers, if it does.
+pub(super) async fn in_time<T>(
+    answer: impl Future<Output = Result<T, DockerError>>,
+) -> Result<T, DockerError> {
+    tokio::time::timeout(ANSWER, answer)
+        .await
+        .unwrap_or(Err(DockerError::RequestTimeoutError))
 }
 
 #[cfg(all(test, target_os = "linux"))]

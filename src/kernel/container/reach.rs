@@ -94,8 +94,7 @@ impl Container {
             reach = reach(&path, &*process) => reach,
             exit = process.exit() => Err(format!("a trial of it {exit}: {}", process.tail())),
         };
-        process.signal(crate::isolation::Signal::Kill);
-        process.ended().await;
+        crate::kernel::put_away(&*process).await;
         greeted
     }
 }

@@ -16,6 +16,7 @@ use futures_util::stream::BoxStream;
 use tokio::io::{AsyncBufReadExt, AsyncWrite, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::Engine;
 use super::keeper::{Duties, SUBCOMMAND};
@@ -30,6 +31,8 @@ const TAIL: usize = 16 * 1024;
 const OBITUARY: Duration = Duration::from_secs(3);
 /// How long the engine may take to pass a signal on.
 const ORDER: Duration = Duration::from_secs(5);
+/// How long a container that was told to end may take to, as far as the engine says.
+const END: Duration = Duration::from_secs(10);
 /// How often the run folder is looked at, and what may be in it: sockets and a connection file take next to nothing.
 const LOOK: Duration = Duration::from_secs(1);
 const FOLDER_LIMIT: u64 = 1 << 20;
@@ -132,8 +135,11 @@ impl Running {
             let exit = watcher
                 .until_exit(attached, plan, events, order_queue)
                 .await;
-            exit_sender.send_replace(Some(exit));
-            keeper.end().await;
+            let answers = exit.is_ok();
+            exit_sender.send_replace(Some(exit.unwrap_or_else(|unanswered| unanswered)));
+            if answers {
+                keeper.end().await;
+            }
             ended_sender.send_replace(true);
         });
         Running {
@@ -231,13 +237,16 @@ fn events(engine: &Engine, name: &str) -> Events {
 
 impl Watcher {
     /// Passes orders on until the container has ended, and finds out why.
+    ///
+    /// # Errors
+    /// The engine does not answer, so nothing is known of the container any more. Its keeper goes on asking.
     async fn until_exit(
         mut self,
         attached: AttachContainerResults,
         plan: Option<Plan>,
         mut events: Events,
         mut orders: mpsc::UnboundedReceiver<Signal>,
-    ) -> Exit {
+    ) -> Result<Exit, Exit> {
         let AttachContainerResults { mut output, input } = attached;
         // Whoever holds the input holds the lifeline.
         let mut held = match plan {
@@ -245,7 +254,8 @@ impl Watcher {
             None => Held::Input(input),
         };
         let mut look = tokio::time::interval(LOOK);
-        let mut ordered = false;
+        // Until when the container must have ended, once it was told to.
+        let mut ordered: Option<Instant> = None;
         let mut telling = true;
         loop {
             tokio::select! {
@@ -253,7 +263,7 @@ impl Watcher {
                     Some(Ok(LogOutput::StdOut { message })) if let Held::Relay(relay) = &mut held => {
                         if let Err(reason) = relay.take(&message, |printed| self.keep(printed)) {
                             self.pass_on(Signal::Kill).await;
-                            return Exit::Because(format!("was ended because of its relay: {reason}"));
+                            return Ok(Exit::Because(format!("was ended because of its relay: {reason}")));
                         }
                     }
                     Some(Ok(chunk)) => self.keep(chunk.as_ref()),
@@ -266,16 +276,22 @@ impl Watcher {
                 },
                 order = orders.recv() => match order {
                     Some(signal) => {
-                        ordered |= signal != Signal::Interrupt;
-                        self.pass_on(signal).await;
+                        let answers = self.pass_on(signal).await;
+                        if signal != Signal::Interrupt {
+                            ordered.get_or_insert(Instant::now() + END);
+                            if !answers {
+                                return Err(self.unanswered());
+                            }
+                        }
                     }
-                    None => return Exit::Because("was ended".into()),
+                    None => return Ok(Exit::Because("was ended".into())),
                 },
+                () = at(ordered) => return Err(self.unanswered()),
                 _ = look.tick() => if size(&self.folder) > FOLDER_LIMIT {
                     self.pass_on(Signal::Kill).await;
-                    return Exit::Because(
+                    return Ok(Exit::Because(
                         "was ended because it filled the folder of its sockets".into(),
-                    );
+                    ));
                 },
             }
         }
@@ -291,7 +307,14 @@ impl Watcher {
         if let Held::Relay(relay) = held {
             relay.finish().await;
         }
-        self.exit(ordered).await
+        Ok(self.exit(ordered.is_some()).await)
+    }
+
+    fn unanswered(&self) -> Exit {
+        Exit::Because(format!(
+            "was told to end, but the container engine at {} does not answer",
+            self.engine.socket.display()
+        ))
     }
 
     async fn exit(&self, ordered: bool) -> Exit {
@@ -314,7 +337,8 @@ impl Watcher {
         }
     }
 
-    async fn pass_on(&self, signal: Signal) {
+    /// Whether the engine answered, whatever it said: a container that has ended needs no signal.
+    async fn pass_on(&self, signal: Signal) -> bool {
         let name = match signal {
             Signal::Interrupt => "SIGINT",
             Signal::Terminate => "SIGTERM",
@@ -322,8 +346,7 @@ impl Watcher {
         };
         let options = KillContainerOptionsBuilder::default().signal(name).build();
         let killed = self.engine.docker.kill_container(&self.name, Some(options));
-        // A container that has ended needs no signal, and one that cannot be reached is the keeper's.
-        let _ = tokio::time::timeout(ORDER, killed).await;
+        tokio::time::timeout(ORDER, killed).await.is_ok()
     }
 
     fn keep(&self, chunk: &[u8]) {
@@ -353,6 +376,14 @@ impl Seen {
             Some("kill") => self.signalled = true,
             _ => {}
         }
+    }
+}
+
+/// Waits for a time; for ever where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 
