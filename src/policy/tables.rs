@@ -137,6 +137,16 @@ pub(super) fn carried<'a>(parts: &[&'a str], index: usize) -> Option<&'a str> {
     }
 }
 
+/// The index of the last part of a dotted name that is such a module.
+pub(super) fn carrier(parts: &[&str]) -> Option<usize> {
+    (0..parts.len()).rfind(|index| carried(parts, *index).is_some())
+}
+
+/// Whether the use of a module that an earlier cell imported is to be told again.
+pub(super) fn is_dangerous(module: &str) -> bool {
+    is_carried(module) || CARRIED_INSIDE.contains(&module) || EFFECTS.contains_key(module)
+}
+
 /// Whether the `Path` of a module is a path of files: matplotlib has paths that are drawn.
 fn is_of_pathlib(package: &str, module: &str) -> bool {
     match package {

@@ -1,6 +1,7 @@
 //! Tests of the policy: what it must find, what it must leave alone, and what it must survive.
 
 mod attacks;
+mod cells;
 mod idioms;
 mod robust;
 

@@ -4,7 +4,7 @@ use ruff_python_ast::{Expr, StmtImport, StmtImportFrom};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::Walk;
-use crate::policy::binding::Chain;
+use crate::policy::binding::{Chain, Origin};
 use crate::policy::tables::{self, Effect};
 use crate::policy::{Policy, RiskKind, Rule, shortened};
 
@@ -73,7 +73,7 @@ impl Walk<'_> {
         }
         for alias in &import.names {
             let parts: Vec<&str> = module.split('.').chain([alias.name.as_str()]).collect();
-            if let Some(mention) = self.reached(&parts, true) {
+            if let Some(mention) = self.reached(&parts, Origin::Here) {
                 let at = self.at(alias.range());
                 self.tell(at, mention);
             }
@@ -129,7 +129,7 @@ impl Walk<'_> {
         }
         let traced = self.scopes.trace(chain);
         for it in &traced {
-            let found = self.reached(&it.parts, it.known);
+            let found = self.reached(&it.parts, it.origin);
             if found.is_some() {
                 return found;
             }
@@ -138,7 +138,7 @@ impl Walk<'_> {
             return None;
         }
         // On anything else a module shows by what is taken from it.
-        let index = carrier(names)?;
+        let index = tables::carrier(names)?;
         let found = self.effect(&names[index..], false);
         let shown =
             || tables::shows_module(&names[index..]).then(|| self.forbidden(names[index], names));
@@ -146,8 +146,9 @@ impl Walk<'_> {
     }
 
     /// What a dotted name does, or which module it reaches by the way.
-    fn reached(&self, parts: &[&str], known: bool) -> Option<Mention> {
-        stronger(self.effect(parts, known), || self.carried(parts, known))
+    fn reached(&self, parts: &[&str], origin: Origin) -> Option<Mention> {
+        let known = origin != Origin::Unbound;
+        stronger(self.effect(parts, known), || self.carried(parts, origin))
     }
 
     fn blocks(&self, function: &str) -> bool {
@@ -157,7 +158,7 @@ impl Walk<'_> {
 
     /// What a dotted name does, seen from the last module in it.
     fn effect(&self, parts: &[&str], known: bool) -> Option<Mention> {
-        let start = carrier(parts).unwrap_or(0);
+        let start = tables::carrier(parts).unwrap_or(0);
         let (tail, wild) = (&parts[start..], known || start == 0);
         if let Some(name) = tables::builtin(tail)
             && self.blocks(name)
@@ -191,13 +192,19 @@ impl Walk<'_> {
     }
 
     /// A module that another one carries along, or that is used without an import in this cell.
-    fn carried(&self, parts: &[&str], known: bool) -> Option<Mention> {
-        let index = carrier(parts)?;
+    fn carried(&self, parts: &[&str], origin: Origin) -> Option<Mention> {
+        if origin == Origin::Earlier && tables::is_dangerous(parts[0]) {
+            let found = self.forbidden(parts[0], parts);
+            if found.is_some() {
+                return found;
+            }
+        }
+        let index = tables::carrier(parts)?;
         let module = tables::carried(parts, index)?;
-        let reached = match (known, index) {
-            (true, index) => index > 0,
-            (false, 0) => parts.len() > 1,
-            (false, index) => tables::shows_module(&parts[index..]),
+        let reached = match (origin, index) {
+            (Origin::Unbound, 0) => parts.len() > 1,
+            (Origin::Unbound, index) => tables::shows_module(&parts[index..]),
+            (_, index) => index > 0,
         };
         reached.then(|| self.forbidden(module, parts)).flatten()
     }
@@ -283,11 +290,6 @@ fn allowed(policy: &Policy) -> String {
         }
         None => "Do it with other modules.".into(),
     }
-}
-
-/// The index of the last module in a dotted name that libraries carry along.
-pub(super) fn carrier(parts: &[&str]) -> Option<usize> {
-    (0..parts.len()).rfind(|index| tables::carried(parts, *index).is_some())
 }
 
 /// Of what a name does and of the module that it reaches, the one to tell. What is only risky, such as deleting a file,
