@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Check;
-use crate::config::{KernelMode, Loaded};
+use crate::config::{KernelMode, Settings};
 use crate::isolation::namespaces_remedy;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
 use crate::kernel::mode::{self, Mode, Wanted};
@@ -52,7 +52,7 @@ pub(super) fn python() -> Vec<Check> {
 }
 
 /// The engine that answers, and what there is to say of it and of the kernel's image.
-pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Check>) {
+pub(super) async fn engine(settings: &Settings) -> (Option<Engine>, Vec<Check>) {
     let by_name = wants(settings, KernelMode::Container);
     let lacking = |name, found: String, next: String| match by_name {
         true => Check::fail(name, found, next),
@@ -72,7 +72,7 @@ pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Ch
         engine.socket.display(),
         engine.api
     );
-    let custom = settings.and_then(|loaded| loaded.settings.execution_service.custom_image.clone());
+    let custom = settings.execution_service.custom_image.clone();
     let name = custom.clone().unwrap_or_else(image::own_name);
     let image = match (image::find(&engine, &name).await, custom) {
         (Ok(Some(_)), _) => Check::pass("image", name),
@@ -94,11 +94,11 @@ pub(super) async fn engine(settings: Option<&Loaded>) -> (Option<Engine>, Vec<Ch
     )
 }
 
-fn wants(settings: Option<&Loaded>, mode: KernelMode) -> bool {
-    settings.is_some_and(|loaded| loaded.settings.execution_service.kernel_mode == mode)
+fn wants(settings: &Settings, mode: KernelMode) -> bool {
+    settings.execution_service.kernel_mode == mode
 }
 
-pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
+pub(super) async fn sandbox(settings: &Settings) -> Check {
     match mode::choose(Mode::Sandbox, &Wanted::default()).await {
         Ok(chosen) => match chosen.shortcoming {
             None => Check::pass(
