@@ -223,6 +223,27 @@ async fn code_that_the_policy_forbids_is_not_run_and_counts_as_a_try() {
 }
 
 #[tokio::test]
+async fn code_is_checked_with_the_names_that_earlier_code_bound() {
+    let (server, world) = with(vec![
+        short("import datetime as d\n1 / 0"),
+        code("print('ran')\nd.sys.path"),
+        code("print('mended')"),
+        answer_with_figure(""),
+    ])
+    .await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_CODE_VERIFICATION_ON", true);
+    let ended = world.ask(&["Look"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "mended");
+    let requests = server.requests();
+    let told = requests[2].last();
+    assert!(
+        told.contains("line 2:1: `datetime.sys.path` reaches the module `sys`"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn lists_of_modules_that_contradict_each_other_are_told_before_a_model_is_asked() {
     let (server, world) = with(vec![]).await;
     let world = world

@@ -4,7 +4,7 @@ use similar::TextDiff;
 
 use super::approval::{Decision, Kind, Question, When};
 use super::{Agent, AgentError, Scene};
-use crate::policy::{self, Risk, RiskKind};
+use crate::policy::{Risk, RiskKind};
 
 /// What became of the question.
 pub(super) enum Leave {
@@ -29,7 +29,8 @@ impl Agent {
         if !wanted {
             return Ok(Leave::Run(code));
         }
-        let risks = policy::risks(self.limits.policy.as_ref(), &code);
+        let policy = self.limits.policy.as_ref();
+        let risks = self.namespace.risks(policy, &code);
         if risks.is_empty() && self.limits.approve == When::Risky {
             return Ok(Leave::Run(code));
         }
@@ -49,7 +50,10 @@ impl Agent {
                 self.code_allowed = true;
                 Leave::Run(code)
             }
-            Decision::Edited { text } => Leave::Run(text),
+            Decision::Edited { text } => {
+                self.namespace.learn(&text);
+                Leave::Run(text)
+            }
             Decision::Rejected { reason } if reason.is_empty() => {
                 Leave::Refused("The code was not run: the User did not allow it.".into())
             }
@@ -107,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_title_names_each_risk_with_its_line() {
-        let risks = policy::risks(None, "x = 1\nimport shutil; shutil.rmtree('a')\n");
+        let risks = crate::policy::risks(None, "x = 1\nimport shutil; shutil.rmtree('a')\n");
         let title = title(&risks);
         assert!(title.contains("line 2: deletes files"), "{title}");
     }

@@ -193,7 +193,8 @@ impl Agent {
         thought: &str,
         attempt: u32,
     ) -> Option<String> {
-        let findings = self.limits.policy.as_ref()?.check(code);
+        let policy = self.limits.policy.as_ref()?;
+        let findings = self.namespace.check(policy, code);
         if findings.is_empty() {
             return None;
         }

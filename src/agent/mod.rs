@@ -22,7 +22,7 @@ use crate::event::{Event, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts};
 use crate::kernel::KernelError;
 use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, ResponseFormat, StreamEvent};
-use crate::policy::Policy;
+use crate::policy::{Namespace, Policy};
 use approval::Approver;
 use memory::Thread;
 
@@ -96,6 +96,8 @@ pub struct Agent {
     /// A person has allowed all further code of the session.
     code_allowed: bool,
     decided: packages::Decided,
+    /// What the code of the session may have named.
+    namespace: Namespace,
 }
 
 impl Agent {
@@ -111,6 +113,7 @@ impl Agent {
             execution_count: None,
             code_allowed: false,
             decided: packages::Decided::default(),
+            namespace: Namespace::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use super::error::{CliError, Exit};
 use super::{Global, setup};
 use crate::notebook::Notebook;
-use crate::policy::Finding;
+use crate::policy::{Finding, Namespace};
 
 /// Longer input is cut off; the policy refuses code of a fraction of it.
 const LONGEST_INPUT: u64 = 64 << 20;
@@ -39,8 +39,9 @@ impl Check {
         };
         let mut exit = Exit::Done;
         let mut out = std::io::stdout().lock();
+        let mut namespace = Namespace::default();
         for piece in self.pieces()? {
-            for finding in policy.check(&piece.code) {
+            for finding in namespace.check(&policy, &piece.code) {
                 exit = Exit::Failed;
                 let line = match (global.json, piece.cell) {
                     (true, cell) => json(&name, cell, &finding),

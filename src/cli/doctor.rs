@@ -25,11 +25,8 @@ impl Doctor {
         let cwd = std::env::current_dir()
             .map_err(CliError::io("the working directory cannot be used"))?;
         let request = config::Request::of_process(global.project.clone(), cwd, Vec::new());
-        let settings = config::load(&request);
-        let workspace = settings
-            .as_ref()
-            .ok()
-            .and_then(|loaded| setup::workspace(loaded).ok());
+        let survey = config::survey(&request);
+        let workspace = setup::workspace(&survey.loaded).ok();
         let mut worst = Verdict::Pass;
         let json = global.json;
         let mut tell = |check: Check| {
@@ -44,7 +41,7 @@ impl Doctor {
             let _ = anstream::stdout().write_all(text.as_bytes());
         };
         let examination = Examination {
-            settings: &settings,
+            survey: &survey,
             workspace,
             ask_model: self.model,
             fix: self.fix,

@@ -45,6 +45,10 @@ pub enum ConfigError {
         supported: String,
     },
 
+    /// Further faults of a file that has many.
+    #[error("{}: {count} more faults", .path.display())]
+    More { path: PathBuf, count: usize },
+
     #[error("{place}: unknown key `{key}`: {hint}")]
     UnknownKey {
         place: String,

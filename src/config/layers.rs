@@ -5,15 +5,15 @@ use std::path::Path;
 
 use super::file::{self, Entry, Format};
 use super::keys::{self, KEYS, Key, PROVIDERS};
-use super::project;
+use super::project::{self, Project};
 use super::settings::{Settings, Values};
 use super::value::{self, Bases, Raw, Value};
-use super::{ConfigError, Loaded, Request, Resolved, Source};
+use super::{ConfigError, Loaded, Request, Resolved, Source, Survey};
 
 /// The keys that one layer holds. A value of `None` is an explicit null.
 type Layer = BTreeMap<String, (Option<Value>, Source)>;
 
-/// How many unknown keys of one file are reported one by one.
+/// How many faults, and how many unknown keys, of one file are reported one by one.
 const MOST_WARNINGS: usize = 20;
 
 /// Find the files, read all layers, check every value in them, and say which counts.
@@ -22,9 +22,22 @@ const MOST_WARNINGS: usize = 20;
 /// The first thing that is wrong in any layer, also where a stronger layer hides it: a file with a mistake in it is
 /// to be mended. [`Loaded::warnings`] has what is only odd.
 pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigError> {
+    let Survey { loaded, faults } = survey(request);
+    match faults.into_iter().next() {
+        Some(fault) => Err(fault),
+        None => Ok(loaded),
+    }
+}
+
+/// The same with all that is wrong. What has a fault is left out, so that a weaker layer or the default counts.
+pub fn survey(request: &Request<'_>) -> Survey {
+    let mut faults = Vec::new();
     let home = request.home.as_deref();
     let project = match &request.project {
-        Some(dir) => project::named(request.cwd.join(dir))?,
+        Some(dir) => project::named(request.cwd.join(dir)).unwrap_or_else(|fault| {
+            faults.push(fault);
+            Project::default()
+        }),
         None => project::around(&request.cwd, home),
     };
     let mut warnings = project.warnings;
@@ -40,47 +53,50 @@ pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigError> {
         ..of_file
     };
 
-    let mut layers = vec![flags(request, of_person)?, environment(request, of_person)?];
+    let mut layers = vec![
+        flags(request, of_person, &mut faults),
+        environment(request, of_person, &mut faults),
+    ];
     let mut files = Vec::new();
     let user_file = request.user_file.clone();
     // One that can't be looked at is there: reading it says why.
     let user_file = user_file.filter(|path| path.try_exists().unwrap_or(true));
     let user_file = user_file.map(|path| (path, Format::Toml));
     for (path, format) in project.file.into_iter().chain(user_file) {
-        layers.push(from_file(&path, format, of_file, &mut warnings)?);
+        match from_file(&path, format, of_file, &mut warnings, &mut faults) {
+            Ok(layer) => layers.push(layer),
+            Err(fault) => faults.push(fault),
+        }
         files.push(path);
     }
 
     let (values, resolved) = resolve(&layers);
-    let settings = Settings::from_values(&values);
-    Ok(Loaded {
-        settings,
+    let loaded = Loaded {
+        settings: Settings::from_values(&values),
         values: resolved,
         warnings,
         project_dir,
         files,
-    })
+    };
+    Survey { loaded, faults }
 }
 
-fn flags(request: &Request<'_>, bases: Bases<'_>) -> Result<Layer, ConfigError> {
+fn flags(request: &Request<'_>, bases: Bases<'_>, faults: &mut Vec<ConfigError>) -> Layer {
     let mut layer = Layer::new();
     for (name, text) in &request.flags {
-        let key = keys::lookup(name).ok_or_else(|| unknown("command line".into(), name))?;
+        let Some(key) = keys::lookup(name) else {
+            faults.push(unknown("command line".into(), name));
+            continue;
+        };
         let source = Source::Flag(key.flag.unwrap_or("command line"));
-        put(
-            &mut layer,
-            name,
-            key,
-            &value::from_text(text),
-            source,
-            bases,
-        )?;
+        let raw = value::from_text(text);
+        faults.extend(put(&mut layer, name, key, &raw, source, bases).err());
     }
-    Ok(layer)
+    layer
 }
 
 /// `HEDDLE_LLM_API_KEY` before `LLM_API_KEY`; an empty variable is as good as none.
-fn environment(request: &Request<'_>, bases: Bases<'_>) -> Result<Layer, ConfigError> {
+fn environment(request: &Request<'_>, bases: Bases<'_>, faults: &mut Vec<ConfigError>) -> Layer {
     let mut layer = Layer::new();
     for name in keys::names() {
         let Some(key) = keys::lookup(&name) else {
@@ -97,42 +113,61 @@ fn environment(request: &Request<'_>, bases: Bases<'_>) -> Result<Layer, ConfigE
                 Some(text) => value::from_text(text),
                 None => Raw::Other("not UTF-8"),
             };
-            put(&mut layer, &name, key, &raw, Source::Env(variable), bases)?;
+            let source = Source::Env(variable);
+            faults.extend(put(&mut layer, &name, key, &raw, source, bases).err());
         }
     }
-    Ok(layer)
+    layer
 }
 
+/// The keys of a file; the error is that of a file that cannot be read at all.
 fn from_file(
     path: &Path,
     format: Format,
     bases: Bases<'_>,
     warnings: &mut Vec<String>,
+    faults: &mut Vec<ConfigError>,
 ) -> Result<Layer, ConfigError> {
     let contents = file::read(path, format)?;
     let mut layer = Layer::new();
     let mut unused = Vec::new();
     let mut unknown_keys = Vec::new();
+    let mut faulty = 0;
     for Entry { name, line, raw } in contents.entries {
         let source = Source::File {
             path: path.to_owned(),
             line,
         };
         match (keys::lookup(&name), format) {
-            (Some(key), _) => {
-                let before = put(&mut layer, &name, key, &raw, source.clone(), bases)?;
-                if let Some(before) = before {
-                    warnings.push(format!(
-                        "{name} is set twice, at {before} and {source}: the second counts"
-                    ));
+            (Some(key), _) => match put(&mut layer, &name, key, &raw, source.clone(), bases) {
+                Ok(None) => {}
+                Ok(Some(before)) => warnings.push(format!(
+                    "{name} is set twice, at {before} and {source}: the second counts"
+                )),
+                Err(fault) if faulty < MOST_WARNINGS => {
+                    faulty += 1;
+                    faults.push(fault);
                 }
+                Err(_) => faulty += 1,
+            },
+            (None, Format::Toml) => {
+                // The nearest key takes time to find.
+                if faulty < MOST_WARNINGS {
+                    faults.push(unknown(place(&source), &name));
+                }
+                faulty += 1;
             }
-            (None, Format::Toml) => return Err(unknown(place(&source), &name)),
             (None, Format::Json) if keys::known_to_taskweaver(&name) => {
                 unused.push(format!("{} (line {line})", value::printable(&name)));
             }
             (None, Format::Json) => unknown_keys.push((source, name)),
         }
+    }
+    if faulty > MOST_WARNINGS {
+        faults.push(ConfigError::More {
+            path: path.to_owned(),
+            count: faulty - MOST_WARNINGS,
+        });
     }
     if !unused.is_empty() {
         warnings.push(few(

@@ -39,7 +39,7 @@ use etcetera::BaseStrategy;
 
 pub use error::ConfigError;
 pub use keys::{KEYS, Key, Kind, PROVIDERS, Provider, lookup};
-pub use layers::load;
+pub use layers::{load, survey};
 pub(crate) use project::PROJECT_FILES;
 pub use settings::{
     Approve, CodeInterpreter, ExecutionService, Kernel, KernelMode, Llm, ResponseFormat, Session,
@@ -93,6 +93,14 @@ pub struct Loaded {
     pub project_dir: Option<PathBuf>,
     /// The files that were read, the project's first.
     pub files: Vec<PathBuf>,
+}
+
+/// The settings as far as they can be made, and all that is wrong.
+#[derive(Debug)]
+pub struct Survey {
+    pub loaded: Loaded,
+    /// From the command line, the environment and the files, in this order.
+    pub faults: Vec<ConfigError>,
 }
 
 impl Loaded {

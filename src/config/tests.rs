@@ -64,7 +64,11 @@ impl World {
     }
 
     fn load(&self) -> Result<Loaded, ConfigError> {
-        load(&Request {
+        self.look(load)
+    }
+
+    fn look<T>(&self, look: impl FnOnce(&Request<'_>) -> T) -> T {
+        look(&Request {
             project: None,
             cwd: self.home.join("project/sub"),
             home: Some(self.home.clone()),
@@ -98,6 +102,49 @@ impl World {
 
 fn pair(value: &str, source: &str) -> (String, String) {
     (value.into(), source.into())
+}
+
+#[test]
+fn all_faults_of_all_layers_are_told_and_the_rest_counts() {
+    let world = World::new()
+        .toml("[llm]\nmodle = \"m\"\napi_key = \"sk-x\"\n[execution_service]\nkernel_mod = 1\nnetwork = \"maybe\"\n")
+        .user("[kernel]\nstart_timeout = 5\ncolour = 1")
+        .env("LLM_MAX_RETRIES", "many");
+    let path = world.home.join("project/heddle.toml");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    let survey = world.look(survey);
+    let faults: Vec<String> = survey.faults.iter().map(ToString::to_string).collect();
+    let told = [
+        "env LLM_MAX_RETRIES: llm.max_retries must be",
+        "heddle.toml:2: unknown key `llm.modle`: did you mean `llm.model`?",
+        "heddle.toml:5: unknown key `execution_service.kernel_mod`: did you mean `execution_service.kernel_mode`?",
+        "heddle.toml:6: execution_service.network must be",
+        "config.toml:3: unknown key `kernel.colour`",
+    ];
+    assert_eq!(faults.len(), told.len(), "{faults:#?}");
+    for (fault, told) in faults.iter().zip(told) {
+        assert!(fault.contains(told), "{fault}\n{told}");
+    }
+    let [warning] = survey.loaded.warnings.as_slice() else {
+        panic!("{:?}", survey.loaded.warnings);
+    };
+    assert!(warning.contains("other users of this machine can read it"));
+    let settings = survey.loaded.settings;
+    assert_eq!(settings.kernel.start_timeout, Duration::from_secs(5));
+    assert!(settings.llm.api_key.is_some());
+    assert_eq!(world.load().unwrap_err().to_string(), faults[0]);
+}
+
+#[test]
+fn of_very_many_faults_the_first_are_told_and_the_others_counted() {
+    let text: String = (0..5000).map(|n| format!("x{n} = 1\n")).collect();
+    let faults = World::new().toml(&text).look(survey).faults;
+    assert_eq!(faults.len(), 21);
+    assert!(
+        faults[20]
+            .to_string()
+            .ends_with("heddle.toml: 4980 more faults")
+    );
 }
 
 #[test]

@@ -1,19 +1,33 @@
 //! The configuration: files, keys and their sources, what is wrong with them.
 
 use super::Check;
-use crate::config::{ConfigError, Loaded, Source};
+use crate::config::{ConfigError, Loaded, Source, Survey};
 
-pub(super) fn files(settings: &Result<Loaded, ConfigError>) -> Vec<Check> {
-    let loaded = match settings {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            return vec![Check::fail(
-                "configuration",
-                error.to_string(),
-                "mend that line, then: heddle config show",
-            )];
-        }
+pub(super) fn files(survey: &Survey) -> Vec<Check> {
+    let loaded = &survey.loaded;
+    let fault = |fault: &ConfigError| {
+        Check::fail(
+            "configuration",
+            fault.to_string(),
+            "mend that line, then: heddle doctor    (what has a fault counts as not set below)",
+        )
     };
+    let mut checks: Vec<Check> = survey.faults.iter().map(fault).collect();
+    if checks.is_empty() {
+        checks.push(Check::pass("configuration", set(loaded)));
+    }
+    for warning in &loaded.warnings {
+        checks.push(Check::warn(
+            "configuration",
+            warning.clone(),
+            "heddle config show",
+        ));
+    }
+    checks
+}
+
+/// The files, and what is set in them and elsewhere.
+fn set(loaded: &Loaded) -> String {
     let files: Vec<String> = loaded
         .files
         .iter()
@@ -25,19 +39,10 @@ pub(super) fn files(settings: &Result<Loaded, ConfigError>) -> Vec<Check> {
         .filter(|value| value.source != Source::Default)
         .map(|value| format!("{} ({})", value.key, value.source))
         .collect();
-    let found = match (files.is_empty(), set.is_empty()) {
+    match (files.is_empty(), set.is_empty()) {
         (true, true) => "no files, all settings have their defaults".to_owned(),
         (true, false) => format!("no files; set: {}", set.join(", ")),
         (false, true) => format!("{}, which sets nothing", files.join(", ")),
         (false, false) => format!("{}; set: {}", files.join(", "), set.join(", ")),
-    };
-    let mut checks = vec![Check::pass("configuration", found)];
-    for warning in &loaded.warnings {
-        checks.push(Check::warn(
-            "configuration",
-            warning.clone(),
-            "heddle config show",
-        ));
     }
-    checks
 }

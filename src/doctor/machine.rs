@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::time::Instant;
 
 use super::Check;
-use crate::config::{KernelMode, Loaded};
+use crate::config::{KernelMode, Settings};
 use crate::isolation::namespaces_remedy;
 use crate::kernel::container::{Engine, EngineProblem, Surroundings, engine, image};
 use crate::kernel::mode::{self, Mode, Wanted};
@@ -57,7 +57,7 @@ pub(super) fn python() -> Vec<Check> {
 /// start of a kernel would give it.
 pub(super) async fn engine(
     surroundings: &Surroundings,
-    settings: Option<&Loaded>,
+    settings: &Settings,
 ) -> (Option<Engine>, Vec<Check>) {
     let by_name = wants(settings, KernelMode::Container);
     let patience = match by_name {
@@ -84,7 +84,7 @@ pub(super) async fn engine(
         engine.socket.display(),
         engine.api
     );
-    let custom = settings.and_then(|loaded| loaded.settings.execution_service.custom_image.clone());
+    let custom = settings.execution_service.custom_image.clone();
     let name = custom.clone().unwrap_or_else(image::own_name);
     let Ok(image) = tokio::time::timeout_at(deadline, image::find(&engine, &name)).await else {
         let socket = engine.socket;
@@ -110,11 +110,11 @@ pub(super) async fn engine(
     )
 }
 
-fn wants(settings: Option<&Loaded>, mode: KernelMode) -> bool {
-    settings.is_some_and(|loaded| loaded.settings.execution_service.kernel_mode == mode)
+fn wants(settings: &Settings, mode: KernelMode) -> bool {
+    settings.execution_service.kernel_mode == mode
 }
 
-pub(super) async fn sandbox(settings: Option<&Loaded>) -> Check {
+pub(super) async fn sandbox(settings: &Settings) -> Check {
     match mode::choose(Mode::Sandbox, &Wanted::default()).await {
         Ok(chosen) => match chosen.shortcoming {
             None => Check::pass(
@@ -188,7 +188,7 @@ mod tests {
     async fn an_engine_that_does_not_find_the_image_in_time_does_not_answer() {
         let fake = Fake::start(&[VERSION, INFO]);
         let started = Instant::now();
-        let (engine, checks) = super::engine(&fake.surroundings(), None).await;
+        let (engine, checks) = super::engine(&fake.surroundings(), &Settings::default()).await;
         assert!(engine.is_none() && checks.len() == 1);
         assert!(checks[0].found.contains("does not answer"), "{checks:?}");
         assert!(started.elapsed() < engine::QUICK + engine::QUICK / 2);

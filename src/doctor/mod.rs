@@ -8,7 +8,7 @@ mod trial;
 
 use serde::Serialize;
 
-use crate::config::{ConfigError, Loaded};
+use crate::config::Survey;
 use crate::kernel::container::Surroundings;
 
 /// How a check came out.
@@ -65,8 +65,8 @@ impl Check {
 
 /// What to look at.
 pub struct Examination<'a> {
-    /// The settings, or why there are none.
-    pub settings: &'a Result<Loaded, ConfigError>,
+    /// The settings, and what is wrong with them.
+    pub survey: &'a Survey,
     /// Where sessions are kept.
     pub workspace: Option<std::path::PathBuf>,
     /// Whether the model is asked for a word, which costs a token.
@@ -77,25 +77,24 @@ pub struct Examination<'a> {
 
 /// Looks at everything; each check goes to `tell` as soon as it is known. Takes as long as a kernel's start.
 pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
-    let settings = examination.settings.as_ref().ok();
+    let survey = examination.survey;
+    let settings = &survey.loaded.settings;
     machine::python().into_iter().for_each(&mut *tell);
     let (engine, checks) = machine::engine(&Surroundings::of_process(), settings).await;
     checks.into_iter().for_each(&mut *tell);
     tell(machine::sandbox(settings).await);
-    configuration::files(examination.settings)
+    configuration::files(survey)
         .into_iter()
         .for_each(&mut *tell);
-    if let Some(loaded) = settings {
-        tell(model::configured(&loaded.settings));
-        if examination.ask_model {
-            tell(model::answers(&loaded.settings).await);
-        }
+    tell(model::configured(settings));
+    match (examination.ask_model, survey.faults.is_empty()) {
+        (true, true) => tell(model::answers(settings).await),
+        (true, false) => tell(model::not_asked()),
+        (false, _) => {}
     }
     if let Some(workspace) = &examination.workspace {
         tell(machine::disk(workspace));
     }
     tell(leftovers::check(engine.as_ref(), examination.fix).await);
-    if let Some(loaded) = settings {
-        tell(trial::run(&loaded.settings).await);
-    }
+    tell(trial::run(settings).await);
 }

@@ -21,6 +21,15 @@ pub(super) fn configured(settings: &Settings) -> Check {
     Check::pass("model", format!("{model} at {}, {key}", llm.api_base))
 }
 
+/// What is left of a configuration with faults may name another endpoint than the key is for.
+pub(super) fn not_asked() -> Check {
+    Check::warn(
+        "model answers",
+        "not asked, since the configuration has faults and the key is for one endpoint alone",
+        "mend the configuration, then: heddle doctor --model",
+    )
+}
+
 /// Asks for one token.
 pub(super) async fn answers(settings: &Settings) -> Check {
     let llm = &settings.llm;

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use ruff_python_ast::visitor::{Visitor, walk_expr, walk_stmt};
 use ruff_python_ast::{
-    AnyParameterRef, Comprehension, ExceptHandler, Expr, ExprContext, Parameters, Pattern, Stmt,
+    AnyParameterRef, Comprehension, ExceptHandler, Expr, ExprContext, ExprName, Parameters,
+    Pattern, Stmt,
 };
 use ruff_text_size::{Ranged, TextSize};
 
-use super::{paths, tables};
+use super::{Namespace, paths, tables};
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +62,33 @@ pub(super) struct Scopes {
     global: HashSet<String>,
     /// Where the tree's text starts in the cell, in bytes.
     pub base: usize,
+    earlier: Namespace,
 }
 
 impl Scopes {
+    /// The scope of a cell, that has the names of earlier ones.
+    pub(super) fn of(earlier: Namespace) -> Scopes {
+        let mut scopes = Scopes {
+            earlier,
+            ..Scopes::default()
+        };
+        scopes.push(Kind::Module);
+        scopes
+    }
+
+    /// The earlier names and those of this cell.
+    pub(super) fn into_namespace(mut self) -> Namespace {
+        let names = self.stack.iter().take(1).flat_map(|scope| &scope.names);
+        for (name, binding) in names {
+            for value in &binding.values {
+                if let Value::Module(path) = value {
+                    self.earlier.keep(name, path);
+                }
+            }
+        }
+        self.earlier
+    }
+
     pub(super) fn push(&mut self, kind: Kind) {
         self.stack.push(Scope {
             kind,
@@ -98,6 +123,13 @@ impl Scopes {
     /// Reads the names that an expression binds (`:=`) into the innermost scope.
     pub(super) fn collect_expr(&mut self, expr: &Expr) {
         self.collector().visit_expr(expr);
+    }
+
+    /// Reads the names that code in a text binds, which has places of its own.
+    pub(super) fn collect_text(&mut self, body: &[Stmt]) {
+        let mut collector = self.collector();
+        collector.sure = false;
+        collector.visit_body(body);
     }
 
     fn collector(&mut self) -> Collector<'_> {
@@ -187,12 +219,14 @@ impl Scopes {
             Expr::Named(named) => self.value(&named.value),
             Expr::Name(_) | Expr::Attribute(_) => {
                 let chain = Chain::of(expr);
-                let mut traced = self.trace(&chain);
-                match traced.pop() {
-                    Some(Traced { parts, known }) if known || tables::is_carried(parts[0]) => {
-                        Value::Module(parts.join("."))
-                    }
-                    _ => match (expr, chain.names.is_empty()) {
+                let traced = self.trace(&chain).into_iter();
+                // Of several, one that tells more than the others.
+                let module = traced
+                    .filter(|it| it.is_known() || tables::is_carried(it.parts[0]))
+                    .max_by_key(|it| tables::carrier(&it.parts).is_some());
+                match module {
+                    Some(it) => module_value(&it.parts),
+                    None => match (expr, chain.names.is_empty()) {
                         (Expr::Name(name), true) => self.only_value(&name.id),
                         _ => Value::Other,
                     },
@@ -291,34 +325,86 @@ impl Scopes {
         let Expr::Name(root) = chain.root else {
             return Vec::new();
         };
-        let traced = |path: &'a str, known| Traced {
+        let traced = |path: &'a str, origin| Traced {
             parts: path.split('.').chain(chain.names.iter().copied()).collect(),
-            known,
+            origin,
         };
+        let earlier = self.earlier(root);
+        let earlier = earlier.map(|path| traced(path, Origin::Earlier));
+        let mut all: Vec<Traced<'a>> = earlier.collect();
         match self.lookup(&root.id) {
             None => {
                 let usual = tables::usual(&root.id);
                 let known = usual != root.id.as_str() || super::ALLOWED_MODULES.contains(&usual);
-                vec![traced(usual, known)]
+                let origin = if known { Origin::Here } else { Origin::Unbound };
+                all.push(traced(usual, origin));
             }
-            Some(binding) => binding
-                .values
-                .iter()
-                .filter_map(|value| match value {
-                    Value::Module(path) => Some(traced(path, true)),
+            Some(binding) => {
+                all.extend(binding.values.iter().filter_map(|value| match value {
+                    Value::Module(path) => Some(traced(path, Origin::Here)),
                     _ => None,
-                })
-                .collect(),
+                }));
+            }
         }
+        all
     }
+
+    /// What a name may stand for because of an earlier cell: none if this one has surely bound it before.
+    fn earlier<'a>(&'a self, name: &'a ExprName) -> impl Iterator<Item = &'a str> {
+        let at = self.offset(name.range.start());
+        let scope = self
+            .visible(&name.id)
+            .find(|it| it.names.contains_key(name.id.as_str()));
+        let anew = scope.is_some_and(|scope| {
+            let from = scope.names.get(name.id.as_str()).and_then(|it| it.from);
+            scope.kind == Kind::Function || from.is_some_and(|from| from <= at)
+        });
+        let paths = (!anew).then(|| self.earlier.paths(&name.id));
+        paths.into_iter().flatten()
+    }
+}
+
+/// A dotted name as a value. Modules lead to one another in circles, so that a name can be made as long as one likes:
+/// of a long one the beginning and the end are kept.
+fn module_value(parts: &[&str]) -> Value {
+    const LONGEST: usize = 256;
+    const LAST: usize = 8;
+    let path = match parts {
+        [first, ..] if parts.len() > 2 * LAST => {
+            let last = &parts[parts.len() - LAST..];
+            format!("{first}.{}", last.join("."))
+        }
+        parts => parts.join("."),
+    };
+    match path.len() <= LONGEST {
+        true => Value::Module(path),
+        false => Value::Other,
+    }
+}
+
+/// Where a dotted name comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The cell imports it, or the kernel's namespace has it from the start.
+    Here,
+    /// An earlier cell bound it, as far as is known.
+    Earlier,
+    /// It is a name that nothing binds.
+    Unbound,
 }
 
 /// A dotted name from a module on.
 #[derive(Debug)]
 pub(super) struct Traced<'a> {
     pub parts: Vec<&'a str>,
-    /// Whether the code imports it, or the kernel's namespace has it; else it is a name that nothing here binds.
-    pub known: bool,
+    pub origin: Origin,
+}
+
+impl Traced<'_> {
+    /// Whether it surely starts in a module.
+    pub(super) fn is_known(&self) -> bool {
+        self.origin != Origin::Unbound
+    }
 }
 
 /// Attributes on attributes, and what they start at. `getattr(x, "y")` is `x.y`.
@@ -485,15 +571,17 @@ impl<'a> Visitor<'a> for Collector<'_> {
                         Some(name) => (name.as_str(), alias.name.as_str()),
                         None => (top, top),
                     };
-                    self.scopes.bind(name, Value::Module(path.to_owned()), end);
+                    let parts: Vec<&str> = path.split('.').collect();
+                    self.scopes.bind(name, module_value(&parts), end);
                 }
             }
             Stmt::ImportFrom(import) => {
                 let module = import.module.as_deref().unwrap_or_default();
+                let module: Vec<&str> = module.split('.').collect();
                 for alias in &import.names {
                     let name = alias.asname.as_ref().unwrap_or(&alias.name);
                     let value = match import.level {
-                        0 => Value::Module(format!("{module}.{}", alias.name)),
+                        0 => module_value(&[&module[..], &[alias.name.as_str()]].concat()),
                         _ => Value::Other,
                     };
                     self.scopes.bind(name, value, end);

@@ -9,12 +9,14 @@
 //!   that the code surely binds itself before that (`def compile(…)`) is the code's own.
 //! - A dotted name is followed through imports and assignments to the module it starts in, so that
 //!   `c = pandas.io.common; c.os.system(…)` is `os.system`.
+//! - What the cells of a kernel name after a module is known in the cells that follow, in a [`Namespace`].
 //! - A call through a subscript, a lambda or another call's result is found unless its target is traced to a module
 //!   or to something that the same code defines.
 //! - A cell is read as IPython reads it: cell magics, `%` and `!` lines, `?`, a shell command without `!`.
 
 mod binding;
 mod commands;
+mod namespace;
 mod parse;
 mod paths;
 mod tables;
@@ -25,6 +27,8 @@ mod walk;
 use std::collections::HashSet;
 
 use serde::Serialize;
+
+pub use namespace::Namespace;
 
 /// Modules that may be imported where no list is set.
 pub const ALLOWED_MODULES: &[&str] = &[
@@ -154,9 +158,9 @@ impl Policy {
         Ok(policy)
     }
 
-    /// What in the code, one cell, the policy forbids: in the order of the code, [`MOST_TOLD`] at most.
+    /// What in the code, one cell by itself, the policy forbids: in the order of the code, [`MOST_TOLD`] at most.
     pub fn check(&self, code: &str) -> Vec<Finding> {
-        walk::inspect(Some(self), code).findings
+        Namespace::default().check(self, code)
     }
 
     /// Whether a top-level module may be used.
@@ -251,9 +255,13 @@ pub struct Risk {
     pub what: String,
 }
 
-/// The risks of running the code, one cell, in its order, [`MOST_TOLD`] at most; with a policy, its findings too.
+/// The risks of running the code, one cell by itself, in its order, [`MOST_TOLD`] at most; with a policy, its findings
+/// too.
 pub fn risks(policy: Option<&Policy>, code: &str) -> Vec<Risk> {
-    let inspected = walk::inspect(policy, code);
+    Namespace::default().risks(policy, code)
+}
+
+fn told(inspected: walk::Inspected) -> Vec<Risk> {
     let mut risks = inspected.risks;
     risks.extend(inspected.findings.into_iter().map(|finding| Risk {
         line: finding.line,

@@ -99,16 +99,108 @@ const CARRIED: &[&str] = &[
     "webbrowser",
 ];
 
+/// More such modules. A name of the code's own may well be called like them, so that they count only in a module.
+const CARRIED_INSIDE: &[&str] = &[
+    "_posixsubprocess",
+    "bz2",
+    "codecs",
+    "fileinput",
+    "gzip",
+    "lzma",
+    "tarfile",
+    "tempfile",
+    "zipfile",
+];
+
 pub(super) fn is_carried(name: &str) -> bool {
     CARRIED.contains(&name)
+}
+
+/// The module that a part of a dotted name is, or is taken from, if it is one that libraries carry along.
+pub(super) fn carried<'a>(parts: &[&'a str], index: usize) -> Option<&'a str> {
+    let name = parts[index];
+    if is_carried(name) {
+        return Some(name);
+    }
+    if index == 0 {
+        return None;
+    }
+    match name {
+        // pandas and scipy have packages of this name.
+        "io" => {
+            let next = parts.get(index + 1)?;
+            matches!(*next, "open" | "open_code" | "FileIO").then_some(name)
+        }
+        "urlopen" | "urlretrieve" => Some("urllib"),
+        "Path" => is_of_pathlib(parts[0], parts[index - 1]).then_some("pathlib"),
+        name => CARRIED_INSIDE.contains(&name).then_some(name),
+    }
+}
+
+/// The index of the last part of a dotted name that is such a module.
+pub(super) fn carrier(parts: &[&str]) -> Option<usize> {
+    (0..parts.len()).rfind(|index| carried(parts, *index).is_some())
+}
+
+/// Whether the use of a module that an earlier cell imported is to be told again.
+pub(super) fn is_dangerous(module: &str) -> bool {
+    is_carried(module) || CARRIED_INSIDE.contains(&module) || EFFECTS.contains_key(module)
+}
+
+/// Whether the `Path` of a module is a path of files: matplotlib has paths that are drawn.
+fn is_of_pathlib(package: &str, module: &str) -> bool {
+    match package {
+        "numpy" | "pandas" | "scipy" | "seaborn" | "sklearn" => true,
+        "matplotlib" => matches!(
+            module,
+            "matplotlib"
+                | "animation"
+                | "cbook"
+                | "core"
+                | "dviread"
+                | "font_manager"
+                | "image"
+                | "texmanager"
+        ),
+        _ => false,
+    }
 }
 
 /// Whether attributes, the first of which has the name of a module, are those of the module. A column of a table may
 /// have such a name, too: `df.os.value_counts()`.
 pub(super) fn shows_module(names: &[&str]) -> bool {
     const OF_OS: &[&str] = &[
-        "chdir", "environ", "fdopen", "getcwd", "getenv", "getpid", "getuid", "listdir", "lstat",
-        "open", "path", "putenv", "read", "scandir", "sep", "stat", "uname", "walk", "write",
+        "chdir",
+        "environ",
+        "fdopen",
+        "getcwd",
+        "getenv",
+        "getpid",
+        "getuid",
+        "listdir",
+        "lstat",
+        "open",
+        "path",
+        "putenv",
+        "read",
+        "scandir",
+        "sep",
+        "stat",
+        "uname",
+        "walk",
+        "write",
+        // What a column cannot be asked for, either.
+        "chmod",
+        "chown",
+        "link",
+        "makedirs",
+        "mkdir",
+        "remove",
+        "removedirs",
+        "renames",
+        "rmdir",
+        "symlink",
+        "unlink",
     ];
     const OF_SYS: &[&str] = &[
         "argv",
@@ -518,8 +610,10 @@ pub(super) fn effect(path: &[&str], wild: bool) -> Option<Effect> {
         let fetches = rest.get(1).is_some_and(|name| name.starts_with("fetch_"));
         return fetches.then_some(Effect::Network);
     }
-    // os is these two under its own name.
     let module = match *module {
+        // Libraries have these under their own name.
+        "urlopen" | "urlretrieve" => return Some(Effect::Network),
+        // os is these two under its own name.
         "posix" | "nt" => "os",
         module => module,
     };

@@ -15,7 +15,7 @@ use super::binding::{Chain, Kind, Scopes};
 use super::commands::{self, Verdict};
 use super::parse::{self, Fault, Lines};
 use super::tables;
-use super::{Finding, MOST_TOLD, Policy, Risk, RiskKind, Rule, paths, shortened};
+use super::{Finding, MOST_TOLD, Namespace, Policy, Risk, RiskKind, Rule, paths, shortened};
 
 /// Memory is bounded before all is put in order.
 const MOST_KEPT: usize = 10 * MOST_TOLD;
@@ -29,11 +29,11 @@ pub(super) struct Inspected {
     pub risks: Vec<Risk>,
 }
 
-/// Inspects one cell; without a policy only for risks.
-pub(super) fn inspect(policy: Option<&Policy>, code: &str) -> Inspected {
+/// Inspects one cell, which is run after those that the namespace knows; without a policy only for risks.
+pub(super) fn inspect(policy: Option<&Policy>, code: &str, namespace: &mut Namespace) -> Inspected {
     let mut walk = Walk {
         policy,
-        scopes: Scopes::default(),
+        scopes: Scopes::of(std::mem::take(namespace)),
         pinned: None,
         query: None,
         embedded: 0,
@@ -41,6 +41,7 @@ pub(super) fn inspect(policy: Option<&Policy>, code: &str) -> Inspected {
         risky: Vec::new(),
     };
     parse::with_stack(|| walk.cell(code, 0));
+    *namespace = walk.scopes.into_namespace();
     let lines = Lines::new(code);
     let mut found = walk.found;
     found.sort_by_key(|it| (it.at, it.rule));
@@ -149,10 +150,8 @@ impl Walk<'_> {
             Err(fault) => self.fault(base, fault),
             Ok(body) => {
                 self.scopes.base = base;
-                self.scopes.push(Kind::Module);
                 self.scopes.collect(&body);
                 self.visit_body(&body);
-                self.scopes.pop();
             }
         }
     }
@@ -242,7 +241,10 @@ impl Walk<'_> {
     fn embed(&mut self, code: &str, at: usize) {
         self.embedded(at, None, |walk| match parse::statements(code) {
             Err(fault) => walk.find(at, Rule::Syntax, fault.what, fault.suggestion),
-            Ok(body) => walk.visit_body(&body),
+            Ok(body) => {
+                walk.scopes.collect_text(&body);
+                walk.visit_body(&body);
+            }
         });
     }
 

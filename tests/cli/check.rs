@@ -71,6 +71,23 @@ fn a_notebook_is_checked_cell_by_cell_and_json_tells_the_same() {
 }
 
 #[test]
+fn a_cell_of_a_notebook_is_checked_with_the_names_of_those_before() {
+    let heddle = Heddle::bare();
+    let cell = |source: &str| json!({"cell_type": "code", "metadata": {}, "source": source, "outputs": [], "execution_count": null});
+    let cells = ["m = pd.io.common", "o = m.os; o.spawnl(0, '/bin/sh')"];
+    let notebook =
+        json!({"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": cells.map(cell)});
+    heddle.write("n.ipynb", notebook.to_string());
+    let ran = heddle.run(["check", "n.ipynb"]).assert_code(1);
+    assert!(
+        ran.out
+            .contains("n.ipynb:cell 2:1:11: `os.spawnl` runs another program"),
+        "{ran:?}"
+    );
+    assert!(!ran.out.contains("cell 1:"), "{ran:?}");
+}
+
+#[test]
 fn standard_input_is_checked_as_minus() {
     let heddle = Heddle::bare();
     let mut command = heddle.command(["check", "-"]);

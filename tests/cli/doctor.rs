@@ -1,5 +1,7 @@
 //! `heddle doctor`: one line for each thing that Heddle needs, and what to do where it is not there.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use crate::heddle::Heddle;
@@ -28,5 +30,28 @@ fn each_check_has_a_verdict_and_what_is_not_right_a_way_on() {
     if verdict("sandbox") == "pass" {
         assert_eq!(verdict("a trial"), "pass", "{ran:?}");
         ran.assert_code(0);
+    }
+}
+
+#[test]
+fn all_faults_of_the_configuration_are_told_and_everything_else_is_checked() {
+    let heddle = Heddle::new();
+    let file = heddle.write(
+        "heddle.toml",
+        "[llm]\nmodle = \"m\"\napi_key = \"sk-x\"\n[execution_service]\nkernel_mod = \"local\"\nnetwork = \"maybe\"\n",
+    );
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let ran = heddle.run(["doctor", "--model"]).assert_code(1);
+    for told in [
+        "heddle.toml:2: unknown key `llm.modle`: did you mean `llm.model`?",
+        "heddle.toml:5: unknown key `execution_service.kernel_mod`: did you mean `execution_service.kernel_mode`?",
+        "heddle.toml:6: execution_service.network must be",
+        "other users of this machine can read it",
+        "no model is named",
+        "not asked, since the configuration has faults",
+        "free for sessions",
+        "a trial",
+    ] {
+        assert!(ran.out.contains(told), "{told}\n{}", ran.out);
     }
 }

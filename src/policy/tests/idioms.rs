@@ -39,6 +39,8 @@ const IDIOMS: &[&str] = &[
     "df.set_index('date').resample('ME')['x'].sum()",
     "print(df.isna().sum().to_string())",
     "df.os.value_counts()",
+    "df = pd.read_csv('x.csv')\ndf.os.replace('a', 'b')\ndf.os.rename('c')\ndf.os.truncate(before=2)",
+    "df.gzip.sum()\ndf.codecs.unique()\npd.io.formats.style.Styler(df)\npd.io.json.build_table_schema(df)",
     "df.mode().iloc[0]['a']",
     "result = {k: v.mean() for k, v in df.groupby('a')['b']}",
     "pd.read_sql('select 1', connection)",
@@ -73,6 +75,9 @@ const IDIOMS: &[&str] = &[
     "for ax, column in zip(axes.flat, df.columns):\n    df[column].hist(ax=ax)",
     "import seaborn as sns\nsns.heatmap(df.corr(), annot=True, fmt='.2f')",
     "sns.FacetGrid(df, col='a').map_dataframe(sns.histplot, x='b')",
+    "from matplotlib.path import Path\nPath([(0, 0), (1, 1)])",
+    "import matplotlib as mpl\nmpl.path.Path.unit_circle()\nmpl.patches.Path(v)",
+    "from matplotlib import patches, path\npatches.PathPatch(path.Path(v))",
     "from matplotlib.animation import FuncAnimation\nFuncAnimation(fig, lambda i: line.set_data(x[:i], y[:i]))",
     // scikit-learn
     "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler\nmake_pipeline(StandardScaler(), model).fit(X, y).score(X, y)",

@@ -1,6 +1,7 @@
 //! Tests of the policy: what it must find, what it must leave alone, and what it must survive.
 
 mod attacks;
+mod cells;
 mod idioms;
 mod robust;
 
@@ -143,6 +144,8 @@ fn risks_are_told_with_their_kind() {
             Network,
         ),
         ("import seaborn as sns\nsns.load_dataset('iris')", Network),
+        ("pd.io.common.urlopen(u)", Network),
+        ("pd.io.common.os.remove('x')", FileDeletion),
         (
             "from sklearn.datasets import fetch_california_housing as f\nf()",
             Network,
@@ -170,6 +173,11 @@ fn risks_are_told_with_their_kind() {
             "{code}: {risks:?}"
         );
     }
+    let kinds = |code| -> Vec<RiskKind> {
+        let risks = risks(Some(&Policy::default()), code);
+        risks.into_iter().map(|risk| risk.kind).collect()
+    };
+    assert_eq!(kinds("np.os.remove('x')"), [FileDeletion, Finding]);
     let found = risks(Some(&Policy::default()), "x = 1\neval('1')");
     assert_eq!((found[0].line, found[0].kind), (2, Finding));
 }

@@ -183,7 +183,7 @@ impl Walk<'_> {
         };
         // What starts in a module is known by its whole name.
         let name = attribute.attr.as_str();
-        let of_module = self.scopes.trace(chain).iter().any(|it| it.known);
+        let of_module = self.scopes.trace(chain).iter().any(|it| it.is_known());
         match name {
             "unlink" | "rmdir" | "rmtree" if !of_module => {
                 self.risk(at, RiskKind::FileDeletion, format!(".{name}()"))

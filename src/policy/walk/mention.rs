@@ -4,9 +4,9 @@ use ruff_python_ast::{Expr, StmtImport, StmtImportFrom};
 use ruff_text_size::{Ranged, TextRange};
 
 use super::Walk;
-use crate::policy::binding::Chain;
+use crate::policy::binding::{Chain, Origin};
 use crate::policy::tables::{self, Effect};
-use crate::policy::{Policy, Rule, shortened};
+use crate::policy::{Policy, RiskKind, Rule, shortened};
 
 /// What a mention of something amounts to.
 enum Mention {
@@ -15,6 +15,8 @@ enum Mention {
     Module {
         module: String,
         path: String,
+        /// What is risky about it, too.
+        risk: Option<RiskKind>,
     },
     Effect {
         effect: Effect,
@@ -71,10 +73,7 @@ impl Walk<'_> {
         }
         for alias in &import.names {
             let parts: Vec<&str> = module.split('.').chain([alias.name.as_str()]).collect();
-            let mention = self
-                .effect(&parts, true)
-                .or_else(|| self.carried(&parts, true));
-            if let Some(mention) = mention {
+            if let Some(mention) = self.reached(&parts, Origin::Here) {
                 let at = self.at(alias.range());
                 self.tell(at, mention);
             }
@@ -130,9 +129,7 @@ impl Walk<'_> {
         }
         let traced = self.scopes.trace(chain);
         for it in &traced {
-            let found = self
-                .effect(&it.parts, it.known)
-                .or_else(|| self.carried(&it.parts, it.known));
+            let found = self.reached(&it.parts, it.origin);
             if found.is_some() {
                 return found;
             }
@@ -141,11 +138,17 @@ impl Walk<'_> {
             return None;
         }
         // On anything else a module shows by what is taken from it.
-        let index = carrier(names)?;
+        let index = tables::carrier(names)?;
         let found = self.effect(&names[index..], false);
         let shown =
             || tables::shows_module(&names[index..]).then(|| self.forbidden(names[index], names));
-        found.or_else(|| shown().flatten())
+        stronger(found, || shown().flatten())
+    }
+
+    /// What a dotted name does, or which module it reaches by the way.
+    fn reached(&self, parts: &[&str], origin: Origin) -> Option<Mention> {
+        let known = origin != Origin::Unbound;
+        stronger(self.effect(parts, known), || self.carried(parts, origin))
     }
 
     fn blocks(&self, function: &str) -> bool {
@@ -155,7 +158,7 @@ impl Walk<'_> {
 
     /// What a dotted name does, seen from the last module in it.
     fn effect(&self, parts: &[&str], known: bool) -> Option<Mention> {
-        let start = carrier(parts).unwrap_or(0);
+        let start = tables::carrier(parts).unwrap_or(0);
         let (tail, wild) = (&parts[start..], known || start == 0);
         if let Some(name) = tables::builtin(tail)
             && self.blocks(name)
@@ -189,13 +192,19 @@ impl Walk<'_> {
     }
 
     /// A module that another one carries along, or that is used without an import in this cell.
-    fn carried(&self, parts: &[&str], known: bool) -> Option<Mention> {
-        let index = carrier(parts)?;
-        let module = parts[index];
-        let reached = if known {
-            index > 0
-        } else {
-            index == 0 && parts.len() > 1
+    fn carried(&self, parts: &[&str], origin: Origin) -> Option<Mention> {
+        if origin == Origin::Earlier && tables::is_dangerous(parts[0]) {
+            let found = self.forbidden(parts[0], parts);
+            if found.is_some() {
+                return found;
+            }
+        }
+        let index = tables::carrier(parts)?;
+        let module = tables::carried(parts, index)?;
+        let reached = match (origin, index) {
+            (Origin::Unbound, 0) => parts.len() > 1,
+            (Origin::Unbound, index) => tables::shows_module(&parts[index..]),
+            (_, index) => index > 0,
         };
         reached.then(|| self.forbidden(module, parts)).flatten()
     }
@@ -204,6 +213,7 @@ impl Walk<'_> {
         (!self.policy?.allows(module)).then(|| Mention::Module {
             module: module.to_owned(),
             path: path.join("."),
+            risk: None,
         })
     }
 
@@ -227,7 +237,10 @@ impl Walk<'_> {
                     suggestion,
                 );
             }
-            Mention::Module { module, path } => {
+            Mention::Module { module, path, risk } => {
+                if let Some(kind) = risk {
+                    self.risk(at, kind, path.as_str());
+                }
                 let suggestion = self.policy.map(allowed).unwrap_or_default();
                 let message = format!(
                     "`{}` reaches the module `{module}`, which is not allowed",
@@ -279,7 +292,19 @@ fn allowed(policy: &Policy) -> String {
     }
 }
 
-/// The index of the last module in a dotted name that libraries carry along.
-pub(super) fn carrier(parts: &[&str]) -> Option<usize> {
-    parts.iter().rposition(|name| tables::is_carried(name))
+/// Of what a name does and of the module that it reaches, the one to tell. What is only risky, such as deleting a file,
+/// is as forbidden as the module through which it is done.
+fn stronger(does: Option<Mention>, reaches: impl FnOnce() -> Option<Mention>) -> Option<Mention> {
+    let Some(Mention::Effect { effect, .. }) = &does else {
+        return does.or_else(reaches);
+    };
+    if effect.rule().is_some() {
+        return does;
+    }
+    match (reaches(), effect.risk()) {
+        (Some(Mention::Module { module, path, .. }), risk) => {
+            Some(Mention::Module { module, path, risk })
+        }
+        _ => does,
+    }
 }

@@ -3,7 +3,6 @@
 use ruff_python_ast::{Expr, ExprCall};
 
 use super::Walk;
-use super::mention::carrier;
 use crate::policy::binding::Chain;
 use crate::policy::tables::{self, Effect};
 use crate::policy::{RiskKind, paths, shortened};
@@ -16,8 +15,9 @@ impl Walk<'_> {
             .trace(chain)
             .iter()
             .filter_map(|it| {
-                let tail = &it.parts[carrier(&it.parts).unwrap_or(0)..];
-                tables::effect(tail, it.known).or_else(|| tables::effect(&it.parts, it.known))
+                let tail = &it.parts[tables::carrier(&it.parts).unwrap_or(0)..];
+                tables::effect(tail, it.is_known())
+                    .or_else(|| tables::effect(&it.parts, it.is_known()))
             })
             .collect();
         let (receiver, name) = match &*call.func {
