@@ -154,6 +154,8 @@ impl Agent {
                 "I ran:\n```python\n{code}\n```\n{report}"
             ))),
             Status::Interrupted if !outcome.timed_out => Tried::Step(Step::Interrupted),
+            // Another try would run after this one.
+            Status::Interrupted if outcome.queued => Tried::Step(Step::Report(report)),
             _ if provided => Tried::Provided(report),
             _ => Tried::Failed(report),
         })

@@ -45,7 +45,7 @@ pub struct Attach {
     /// Where pictures go that are not shown [default: Heddle's data folder; with code, they are not kept]
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
-    /// Interrupt the code after this many seconds
+    /// Interrupt the code when it has run for this many seconds; stop waiting for code that could not begin for so long
     #[arg(long, value_name = "SECONDS", value_parser = run::seconds, allow_hyphen_values = true, requires = "code")]
     timeout: Option<Duration>,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use super::clip::Clip;
 use super::outcome::{Outcome, Raised};
 use super::{Executor, Input, Interrupts, runtime};
 use crate::event::{Event, Level, MimeBundle, Sink, Status};
-use crate::kernel::Incoming;
+use crate::kernel::{Exchange, Incoming};
 use crate::protocol::content::{ExecuteRequest, ReplyStatus};
 use crate::protocol::{Channel, Content, Message};
 use crate::transport::Popped;
@@ -65,13 +65,11 @@ pub(super) async fn run(
     let started = Instant::now();
     let mut waited = Duration::ZERO;
     let mut interruptions = 0;
-    // When the cell is interrupted next: at its time limit first, then while it will not stop.
-    let mut alarm = executor.limits.timeout.map(|timeout| started + timeout);
     let request = Content::ExecuteRequest(ExecuteRequest {
         code: code.to_owned(),
         allow_stdin: input.is_present(),
-        // Other clients' cells wait behind ours, and what fails here is tried again.
-        stop_on_error: executor.acts_for.is_none(),
+        // Other clients' cells may wait behind ours, and have nothing to do with its failure.
+        stop_on_error: kernel.is_ours() && executor.acts_for.is_none(),
         ..ExecuteRequest::default()
     });
     let mut exchange = match &executor.acts_for {
@@ -82,6 +80,14 @@ pub(super) async fn run(
         }
         Some(header) => client.request_as(header, Channel::Shell, request),
     };
+    // In a kernel of our own nothing is waited for but what our cells have left behind.
+    if !kernel.is_ours() && !cell.turn(&exchange, interrupts).await {
+        drop(exchange);
+        cell.outcome.seconds = started.elapsed().as_secs_f64();
+        return cell.finish().await;
+    }
+    // When the cell is interrupted next: at its time limit first, then while it will not stop.
+    let mut alarm = cell.alarm();
     loop {
         let next = tokio::select! {
             // In this order: output without end must not keep a person from ending it.
@@ -164,6 +170,32 @@ async fn answer(
 }
 
 impl Cell<'_> {
+    /// When its time is up, if it starts to run out now.
+    fn alarm(&self) -> Option<Instant> {
+        let timeout = self.executor.limits.timeout?;
+        Some(Instant::now() + timeout)
+    }
+
+    /// Waits until the kernel has begun with the cell. False: nobody waits any longer, and what the kernel runs is not
+    /// ours to interrupt.
+    async fn turn(&mut self, exchange: &Exchange, interrupts: &mut Interrupts) -> bool {
+        tokio::select! {
+            // In this order: a cell that has begun is never taken for one that waits.
+            biased;
+            () = exchange.begun() => return true,
+            () = interrupts.pressed() => {}
+            () = at(self.alarm()) => self.outcome.timed_out = true,
+        }
+        self.outcome.status = Status::Interrupted;
+        self.outcome.queued = true;
+        self.warn(
+            "the kernel is busy with an earlier cell, such as another client's, and has not begun with this one. It is \
+             not waited for any longer, but it is still queued there and runs when its turn comes"
+                .into(),
+        );
+        false
+    }
+
     /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel, or if that is not
     /// ours, our attention: false.
     fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) -> bool {

@@ -36,7 +36,10 @@ pub struct Outcome {
     pub died: Option<String>,
     /// Set when the kernel had ended before this cell, which ran in a new one: how the old one ended.
     pub lost: Option<String>,
+    /// A time limit ended it, or the wait for its turn.
     pub timed_out: bool,
+    /// The kernel had not begun with it when it was given up, and still will.
+    pub queued: bool,
     pub artifacts: Vec<Artifact>,
     /// What the kernel asks of whoever shows it (messaging: Payloads).
     pub payload: Vec<serde_json::Value>,
@@ -57,6 +60,7 @@ impl Outcome {
             died: None,
             lost: None,
             timed_out: false,
+            queued: false,
             artifacts: Vec::new(),
             payload: Vec::new(),
         }
@@ -67,6 +71,11 @@ impl Outcome {
         let mut parts = vec![match self.status {
             Status::Ok => "The code ran without an error.".to_owned(),
             Status::Error => "The code failed.".to_owned(),
+            Status::Interrupted if self.queued => {
+                "The code has not begun: the kernel is busy with an earlier cell, such as another client's. The code \
+                 is still queued there and runs when its turn comes, unseen. Do not send it again."
+                    .to_owned()
+            }
             Status::Interrupted if self.timed_out => {
                 "The code was interrupted: it ran for longer than a cell may.".to_owned()
             }

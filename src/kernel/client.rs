@@ -628,6 +628,12 @@ impl Exchange {
         Some(popped)
     }
 
+    /// Waits until something has come for the request: the kernel has begun with it, will never, or is gone. Takes
+    /// nothing away. Safe to cancel.
+    pub async fn begun(&self) {
+        self.queue.filled().await;
+    }
+
     /// Sends a request that the kernel works off after ours. What a kernel publishes stays in order, so the `idle` of
     /// the probe comes after ours, or instead of it.
     fn probe(&mut self) {

@@ -90,16 +90,27 @@ impl<T> ByteQueue<T> {
     /// The next entry; `None` once closed and empty. Safe to cancel.
     pub async fn pop(&self) -> Option<Popped<T>> {
         loop {
+            self.filled().await;
+            let mut state = self.lock();
+            if let Some((entry, bytes)) = state.entries.pop_front() {
+                state.bytes -= bytes;
+                state.waiting = false;
+                self.taken.notify_one();
+                return Some(entry);
+            }
+            if state.closed {
+                return None;
+            }
+        }
+    }
+
+    /// Waits until there is an entry to take, or will never be one. Safe to cancel.
+    pub async fn filled(&self) {
+        loop {
             {
                 let mut state = self.lock();
-                if let Some((entry, bytes)) = state.entries.pop_front() {
-                    state.bytes -= bytes;
-                    state.waiting = false;
-                    self.taken.notify_one();
-                    return Some(entry);
-                }
-                if state.closed {
-                    return None;
+                if !state.entries.is_empty() || state.closed {
+                    return;
                 }
                 state.waiting = true;
             }

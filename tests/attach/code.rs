@@ -4,10 +4,16 @@ use std::io::Write;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
 
+use std::time::Duration;
+
+use heddle::kernel::Client;
+use heddle::protocol::content::ReplyStatus;
+use heddle::protocol::{Channel, Content};
+use heddle::transport::Popped;
 use serde_json::{Value, json};
 
-use crate::host::{Foreign, world};
-use crate::support::kernels::run;
+use crate::host::{Foreign, occupied, until_exists, world};
+use crate::support::kernels::{cell, collect, printed, run};
 use crate::support::world::World;
 
 fn no_model() -> World {
@@ -168,4 +174,73 @@ async fn a_kernel_that_dies_under_the_code_is_a_failure_that_says_so() {
     assert_eq!(ended.code(), Some(1), "{ended:?}");
     let reason = "KernelDied: the kernel ended without a word: its connections are closed";
     assert!(ended.stderr.contains(reason), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_waits_for_another_clients_interrupts_nothing_and_its_time_begins_with_it() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "busy").await;
+    let client = kernel.client().await;
+    let (release, mut theirs) = occupied(&world, &client).await;
+    let args = [
+        "attach",
+        kernel.path(),
+        "--timeout",
+        "0.5",
+        "-c",
+        "late = 7",
+    ];
+    let ended = world.run(&args).await;
+    assert_eq!(ended.code(), Some(130), "{ended:?}");
+    assert!(ended.stderr.contains("another client's"), "{ended:?}");
+    assert!(ended.stderr.contains("still queued"), "{ended:?}");
+    std::fs::write(release, "").unwrap();
+    assert_eq!(collect(&mut theirs).await.error, None);
+    assert_eq!(run(&client, "late").await.value.unwrap(), "7");
+
+    // Two seconds of waiting and two of its own, with a limit of three.
+    let code = "import time; print('begun', flush=True); time.sleep(2)";
+    let mut theirs = client.request(Channel::Shell, cell(code));
+    printed(&mut theirs, "begun").await;
+    let code = "import time; time.sleep(2)";
+    let args = ["attach", kernel.path(), "--timeout", "3", "-c", code];
+    let ended = world.run(&args).await;
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(collect(&mut theirs).await.error, None);
+}
+
+/// Waits until another client's cell has printed this.
+async fn seen(client: &Client, text: &str) {
+    let seen = async {
+        while let Some(popped) = client.others().await {
+            if let Popped::Item(message) = popped
+                && let Content::Stream(stream) = message.content
+                && stream.text.contains(text)
+            {
+                return;
+            }
+        }
+        panic!("the client ended");
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), seen).await;
+    seen.expect("it prints");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_fails_leaves_other_clients_queues_alone() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "queue").await;
+    let client = kernel.client().await;
+    let (release, code) = until_exists(&world);
+    let code = format!("{code}\n1/0");
+    let args = ["attach", kernel.path(), "-c", &code];
+    let queued = async {
+        seen(&client, "begun").await;
+        let mut queued = client.request(Channel::Shell, cell("'mine'"));
+        std::fs::write(release, "").unwrap();
+        collect(&mut queued).await
+    };
+    let (ended, queued) = tokio::join!(world.run(&args), queued);
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(queued.reply.unwrap().status, ReplyStatus::Ok);
 }

@@ -1,11 +1,13 @@
 //! The console at a terminal, with other clients of the same kernel.
 
+use std::time::Duration;
+
 use heddle::protocol::content::ShutdownRequest;
 use heddle::protocol::{Channel, Content};
 use serde_json::json;
 
-use crate::host::{Foreign, world};
-use crate::support::kernels::run;
+use crate::host::{Foreign, occupied, world};
+use crate::support::kernels::{collect, run};
 use crate::support::model_server::{Answer, ModelServer};
 use crate::support::terminal::Terminal;
 use crate::support::world::World;
@@ -200,4 +202,30 @@ async fn a_picture_is_shown_where_the_terminal_can_and_saved_where_not() {
     let mut terminal = attach(&world, &kernel).await;
     terminal.line("dot()");
     terminal.raw_until("\x1b_Ga=T,f=100,q=2,m=0;iVBOR").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_press_gives_up_a_cell_that_waits_and_spares_the_one_that_runs() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "busy").await;
+    let client = kernel.client().await;
+    let (release, mut theirs) = occupied(&world, &client).await;
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.line("later = 6 * 7");
+    // At the prompt it is only a key, and when the line is taken is not to be seen.
+    let mut presses = 0;
+    loop {
+        terminal.press("\u{3}");
+        presses += 1;
+        let told = terminal.until("still queued");
+        match tokio::time::timeout(Duration::from_secs(1), told).await {
+            Ok(_) => break,
+            Err(_) => assert!(presses < 10, "{}", terminal.all()),
+        }
+    }
+    terminal.until("In [").await;
+    std::fs::write(release, "").unwrap();
+    assert_eq!(collect(&mut theirs).await.error, None);
+    terminal.line("later + 1");
+    terminal.until(": 43").await;
 }

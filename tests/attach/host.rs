@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use heddle::kernel::Client;
-use heddle::protocol::ConnectionInfo;
+use heddle::kernel::{Client, Exchange};
+use heddle::protocol::{Channel, ConnectionInfo};
 use tokio::time::Instant;
 
+use crate::support::kernels::{cell, printed};
 use crate::support::process::runs;
 use crate::support::world::{World, python, within};
 
@@ -17,6 +18,26 @@ pub fn world(api_base: &str) -> World {
     let runtime = world.path("runtime");
     std::fs::create_dir(&runtime).unwrap();
     world.with("JUPYTER_RUNTIME_DIR", runtime.display())
+}
+
+/// Code that prints `begun` and goes on until a file is there, and the file.
+pub fn until_exists(world: &World) -> (PathBuf, String) {
+    let file = world.path("release");
+    // A second for requests that were sent while it ran to be queued.
+    let code = format!(
+        "import os, time\nprint('begun', flush=True)\nwhile not os.path.exists({:?}):\n    time.sleep(0.05)\n\
+         time.sleep(1)",
+        file.to_str().unwrap()
+    );
+    (file, code)
+}
+
+/// Keeps the kernel busy with a cell of this client's until the file is there.
+pub async fn occupied(world: &World, client: &Client) -> (PathBuf, Exchange) {
+    let (file, code) = until_exists(world);
+    let mut exchange = client.request(Channel::Shell, cell(&code));
+    printed(&mut exchange, "begun").await;
+    (file, exchange)
 }
 
 /// An ipykernel as a front end starts it. Dropped, it is killed.

@@ -36,7 +36,8 @@ CODE           runs in the kernel; ?NAME and NAME? explain, Tab completes, an em
 /help          this list
 /exit          leave (also Ctrl-D); the kernel goes on
 
-Ctrl-C interrupts what runs, also a cell of another client. Lines with a name before them are other clients'.";
+Ctrl-C interrupts your cell; one that waits behind another client's is only left to its turn. Lines with a name before
+them are other clients'.";
 
 const COMMANDS: &[&str] = &["ask", "vars", "help", "exit", "restart"];
 
