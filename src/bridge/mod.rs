@@ -125,6 +125,8 @@ struct Bridge {
     progress_sender: mpsc::UnboundedSender<String>,
     steps: String,
     talk: Talk,
+    /// Why the variables are gone, where no cell has been told yet.
+    lost: Option<String>,
     questions: Arc<Questions>,
     interrupter: Interrupter,
     place: String,
@@ -161,6 +163,7 @@ pub async fn serve(
         progress_sender,
         steps: String::new(),
         talk: Talk::default(),
+        lost: None,
         questions: Arc::default(),
         interrupter,
         place: conduct.place,
@@ -364,7 +367,8 @@ impl Bridge {
             return;
         };
         self.waiting_bytes -= waiting.bytes;
-        let (failures, told) = (waiting.failures, waiting.told);
+        let shown = waiting.is_cell() && !is_quiet(&waiting.message);
+        let (failures, mut told) = (waiting.failures, waiting.told);
         let Waiting {
             channel,
             message,
@@ -400,10 +404,26 @@ impl Bridge {
             (_, seat) => {
                 self.seat = seat;
                 if let Some(client) = self.relay.client() {
+                    if let Some(reason) = self.lost.take_if(|_| shown) {
+                        self.tell_lost(&message, told, &reason);
+                        told = true;
+                    }
                     self.relay.forward(&client, channel, message, told);
                 }
             }
         }
+    }
+
+    /// Tells a cell what became of the variables of those before it.
+    fn tell_lost(&self, cell: &RawMessage, begun: bool, reason: &str) {
+        if !begun {
+            self.desk.publish_state(cell, ExecutionState::Busy);
+        }
+        let text = format!(
+            "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
+        );
+        let name = "stderr".into();
+        self.desk.publish(cell, Stream { name, text });
     }
 
     fn begin(&mut self, executor: Executor) {
@@ -426,7 +446,7 @@ impl Bridge {
                     "KernelStartError",
                     reason,
                 );
-            } else if waiting.is_quiet() || std::mem::take(&mut first) {
+            } else if is_quiet(&waiting.message) || std::mem::take(&mut first) {
                 self.relay
                     .refuse(&waiting.message, waiting.told, "KernelStartError", reason);
             } else {
@@ -463,13 +483,16 @@ impl Bridge {
     /// The backing kernel has ended by itself: whoever waited for it is told, and another takes its place.
     fn died(&mut self, reason: &str) {
         self.relay.disconnect();
-        self.relay.abandon(
+        let told = self.relay.abandon(
             "KernelDied",
             &format!(
                 "the kernel {reason}. A new one is starting: variables are lost, files are kept"
             ),
         );
         self.talk.lost(reason);
+        if self.used && !told {
+            self.lost = Some(reason.to_owned());
+        }
         let dead = std::mem::replace(&mut self.seat, Seat::Empty);
         // One that dies of itself would die again, and again; the next cell tries.
         if self.used || !self.waiting.is_empty() {
@@ -481,9 +504,16 @@ impl Bridge {
 
     fn asked(&mut self, ended: Ended) {
         self.talk = ended.talk;
+        // The agent's cell has told it, to the model and to the person.
+        if !self.talk.is_to_tell() {
+            self.lost = None;
+        }
         match ended.executor {
             Some(executor) => self.seat = Seat::Here(Box::new(executor)),
-            None => self.died("ended while the agent worked in it"),
+            None => {
+                self.died("ended while the agent worked in it");
+                self.lost = None;
+            }
         }
     }
 
@@ -495,6 +525,7 @@ impl Bridge {
             self.relay.refuse(&request, true, "AskError", reason);
         }
         self.died("ended with the agent's work");
+        self.lost = None;
     }
 
     /// Asks the kernel for nothing. What it publishes stays in order: when the `idle` of that has come, those of the
@@ -590,14 +621,14 @@ impl Waiting {
     fn is_cell(&self) -> bool {
         is_cell(&self.message)
     }
+}
 
-    /// Whether it is a cell that a front end runs for itself.
-    fn is_quiet(&self) -> bool {
-        matches!(
-            Content::decode("execute_request", &self.message.content),
-            Content::ExecuteRequest(cell) if cell.silent || !cell.store_history
-        )
-    }
+/// Whether it is a cell that a front end runs for itself.
+fn is_quiet(cell: &RawMessage) -> bool {
+    matches!(
+        Content::decode("execute_request", &cell.content),
+        Content::ExecuteRequest(cell) if cell.silent || !cell.store_history
+    )
 }
 
 /// Ends a task, and with it the kernel that it holds.

@@ -1,6 +1,6 @@
 //! Every way in which a bridge, its kernel or its front end ends.
 
-use heddle::protocol::content::{ReplyStatus, ShutdownRequest};
+use heddle::protocol::content::{ExecuteRequest, ReplyStatus, ShutdownRequest};
 use heddle::protocol::{Channel, Content, Transport};
 use heddle::transport::Popped;
 
@@ -69,19 +69,35 @@ async fn the_comms_of_a_kernel_that_dies_are_closed() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_dies_between_cells_is_replaced() {
+async fn a_kernel_that_dies_between_cells_is_replaced_and_the_next_cell_is_told() {
     let served = Served::start(Transport::Ipc);
     let client = served.client().await;
-    let pid = kernel_pid(&client).await;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    let old = served.run_folders();
+    let code = "import os, threading; threading.Timer(0.3, os._exit, [9]).start(); os.getpid()";
+    let pid: i32 = run(&client, code).await.value.unwrap().parse().unwrap();
     process::within(SOON, "it is gone", || !process::runs(pid)).await;
-    // A cell that is there before its end is known is told of it; none waits for ever.
-    let mut ran = run(&client, "print('again')").await;
-    if let Some((ename, _)) = ran.error {
-        assert_eq!(ename, "KernelDied");
-        ran = run(&client, "print('again')").await;
-    }
-    assert_eq!(ran.stdout, "again\n");
+    process::within(SOON, "another starts", || {
+        served.run_folders().iter().any(|new| !old.contains(new))
+    })
+    .await;
+    // A cell that a front end runs for itself takes nothing away.
+    let mut own = client.request(
+        Channel::Shell,
+        Content::ExecuteRequest(ExecuteRequest {
+            code: "print('mine')".into(),
+            store_history: false,
+            ..ExecuteRequest::default()
+        }),
+    );
+    let mut next = client.request(Channel::Shell, cell("print('again')"));
+    let own = collect(&mut own).await;
+    assert!(own.whole() && own.stdout == "mine\n", "{own:?}");
+    let ran = collect(&mut next).await;
+    assert!(ran.whole(), "{ran:?}");
+    let told = "[the kernel exited with code 9 while nothing ran in it; variables are lost, files are kept]\n";
+    assert_eq!(ran.stdout, format!("{told}again\n"));
+    // Once.
+    assert_eq!(run(&client, "print('more')").await.stdout, "more\n");
 }
 
 #[tokio::test]
