@@ -70,12 +70,12 @@ impl Run {
             ],
         )?;
         let settings = loaded.settings.clone();
-        let launcher = setup::launcher(&settings, Author::Person).await?;
-        let cwd = setup::working_directory(&*launcher)?;
+        let launcher = setup::launcher(&settings, Author::Person, &mut setup::Said::print).await?;
+        let cwd = setup::working_directory(&*launcher, &mut setup::Said::print)?;
         let chosen = launcher.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
-            let packages = setup::packages(&loaded, &choice, &*chosen);
+            let packages = setup::packages(&loaded, &choice, &*chosen, &mut setup::Said::print);
             Ok::<_, CliError>((choice, packages))
         })
         .await

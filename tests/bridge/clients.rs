@@ -244,8 +244,7 @@ async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
     std::fs::write(startup.join("said.py"), "import os; os.write(2, b'noise')").unwrap();
     let spec = json!({"argv": ["/bin/sh", "-c", script, "{connection_file}"], "display_name": "slow", "language": "python"});
     std::fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
-    let mut served = Served::with(Transport::Ipc, &["--help"]);
-    served.ended().await;
+    let served = Served::before_it_starts(Transport::Ipc);
     let mut command = served.command(&["--mode", "local", "--kernel", "slow"]);
     command
         .env("JUPYTER_PATH", data.path())

@@ -156,8 +156,7 @@ async fn nothing_is_left_of_a_bridge_that_is_killed() {
 
 #[tokio::test]
 async fn a_bridge_ends_with_the_server_that_started_it() {
-    let mut served = Served::with(Transport::Ipc, &["--help"]);
-    served.ended().await;
+    let served = Served::before_it_starts(Transport::Ipc);
     let heddle = served.command(&["--mode", "local"]);
     let mut server = std::process::Command::new("sh");
     server.arg("-c").arg("\"$0\" \"$@\" & echo $!; wait");

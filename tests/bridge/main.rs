@@ -7,3 +7,4 @@ mod clients;
 mod ends;
 mod hostile;
 mod served;
+mod settings;

@@ -228,7 +228,8 @@ fn active_prefix() -> Result<PathBuf, CliError> {
 
 /// Starts the kernel once, as front ends will, and gives what it says of itself.
 async fn first_start(loaded: &Arc<Loaded>, args: &KernelArgs) -> Result<KernelInfoReply, CliError> {
-    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
+    let launcher =
+        setup::launcher(&loaded.settings, Author::Model, &mut setup::Said::print).await?;
     let work = tempfile::tempdir().map_err(CliError::io("a temporary folder cannot be made"))?;
     let options = tokio::task::spawn_blocking({
         let (loaded, args, cwd) = (loaded.clone(), args.clone(), work.path().to_owned());
