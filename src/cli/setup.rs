@@ -287,18 +287,22 @@ fn machine_memory() -> u64 {
 /// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
 pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
     let bar = Steps::new();
-    choose_kernel_telling(settings, launcher, &mut |step| bar.show(step))
+    choose_kernel_telling(settings, launcher, None, &mut |step| bar.show(step))
 }
 
-/// The same, with progress told to somebody. Blocking.
+/// The same, on this `python` where no kernel is named, with progress told to somebody. Blocking.
 pub fn choose_kernel_telling(
     settings: &Settings,
     launcher: &dyn Launcher,
+    python: Option<&Path>,
     progress: python::Progress,
 ) -> Result<Choice, CliError> {
-    match launcher.choice() {
-        Some(choice) => Ok(choice),
-        None => Ok(Choice::of(settings.kernel.name.as_deref(), progress)?),
+    if let Some(choice) = launcher.choice() {
+        return Ok(choice);
+    }
+    match (settings.kernel.name.as_deref(), python) {
+        (None, Some(python)) => Ok(Choice::Python(python::at(python)?)),
+        (name, _) => Ok(Choice::of(name, progress)?),
     }
 }
 

@@ -39,6 +39,17 @@ pub struct Python {
     pub managed: bool,
 }
 
+impl Python {
+    /// The interpreter itself, where `executable` is a version manager's, which chooses anew in each folder.
+    pub fn interpreter(&self) -> PathBuf {
+        let answer = probe(&self.executable).map(|answer| answer.executable);
+        answer
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::path::absolute(&self.executable).ok())
+            .unwrap_or_else(|| self.executable.clone())
+    }
+}
+
 /// Something to tell the person while an environment is made; it takes a minute, once.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
@@ -74,6 +85,23 @@ pub fn find() -> Result<Option<Python>, KernelError> {
     }
     let home = managed_home()?;
     Ok(is_complete(&home).then(|| managed(home)))
+}
+
+/// The Python at this very path.
+///
+/// # Errors
+/// Where it has gone, or its ipykernel.
+pub fn at(executable: &Path) -> Result<Python, KernelError> {
+    let lacks = |what| KernelError::Python(format!("{} {what}.", executable.display()));
+    match probe(executable) {
+        Some(answer) if answer.ipykernel => Ok(Python {
+            executable: executable.to_owned(),
+            prefix: answer.prefix,
+            managed: managed_home().is_ok_and(|home| executable.starts_with(home)),
+        }),
+        Some(_) => Err(lacks("has no ipykernel any more")),
+        None => Err(lacks("is no Python that runs any more")),
+    }
 }
 
 /// Where the parts of an interpreter and of what it imports are.

@@ -4,7 +4,7 @@ use heddle::protocol::content::KernelInfoRequest;
 use heddle::protocol::{Channel, Content, Transport};
 
 use super::served::{SOON, Served};
-use crate::support::kernels::run;
+use crate::support::kernels::{python, run};
 use crate::support::process;
 
 /// Runs a cell that cannot have a kernel; gives what it is told.
@@ -68,4 +68,38 @@ async fn what_a_start_says_is_never_in_the_front_ends_terminal_and_the_banner_na
     .await;
     assert_eq!(run(&client, "1").await.value.as_deref(), Some("1"));
     assert_eq!(served.said(), "");
+}
+
+#[tokio::test]
+async fn the_python_that_it_was_installed_with_counts_before_the_front_ends() {
+    let served = Served::before_it_starts(Transport::Ipc);
+    let python = &python().executable;
+    // The environment of a front end, which has ipykernel too.
+    let bin = served.folder.path().join("venv/bin");
+    std::fs::create_dir_all(&bin).unwrap();
+    let script = format!("#!/bin/sh\nWRONG=1 exec {} \"$@\"\n", python.display());
+    std::fs::write(bin.join("python"), script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python"), executable).unwrap();
+    let option = format!("--python={}", python.display());
+    let mut command = served.command(&["--mode", "local", &option]);
+    command.env("VIRTUAL_ENV", served.folder.path().join("venv"));
+    let _child = process::Ended(command.spawn().unwrap());
+    let client = served.client().await;
+    let ran = run(&client, "import os; os.environ.get('WRONG', 'right')").await;
+    assert_eq!(ran.value.as_deref(), Some("'right'"));
+}
+
+#[tokio::test]
+async fn a_python_that_has_gone_is_an_error_in_the_cell_with_the_next_command() {
+    let served = Served::with(
+        Transport::Ipc,
+        &["--mode", "local", "--python", "/nowhere/python"],
+    );
+    let client = served.connect().await;
+    let told = refused(&client).await;
+    assert!(
+        told.contains("/nowhere/python") && told.contains("heddle kernel install"),
+        "{told}"
+    );
 }

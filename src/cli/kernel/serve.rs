@@ -23,6 +23,9 @@ pub struct Serve {
     /// What the kernel said of itself when it was installed
     #[arg(long, value_name = "FILE")]
     info: Option<PathBuf>,
+    /// The Python that it was installed with
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
 }
@@ -38,7 +41,7 @@ impl Serve {
             idle: None,
         };
         let whose = Whose::Notebook(session::notebooks::name(&file, &connection));
-        let backing = Served::new(global, self.kernel, whose);
+        let backing = Served::new(global, self.kernel, whose).on(self.python);
         let ended = bridge::serve(&connection, Arc::new(backing), conduct, abandoned()?).await;
         ended
             .map(|_| Exit::Done)

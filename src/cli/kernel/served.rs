@@ -1,5 +1,6 @@
 //! The kernel behind a bridge, as settings and command line have it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
@@ -47,6 +48,8 @@ pub struct Served {
     global: Global,
     args: KernelArgs,
     whose: Whose,
+    /// That it was installed with.
+    python: Option<PathBuf>,
     surroundings: Arc<Mutex<Surroundings>>,
     /// Is told what they are.
     told: Told,
@@ -70,9 +73,15 @@ impl Served {
             global: global.clone(),
             args,
             whose,
+            python: None,
             surroundings: Arc::default(),
             told: None,
         }
+    }
+
+    /// On this Python, where neither a kernel is named nor one comes with the mode.
+    pub fn on(self, python: Option<PathBuf>) -> Served {
+        Served { python, ..self }
     }
 
     /// Who else is to know what kernel was chosen, each time that one is.
@@ -159,7 +168,14 @@ impl Served {
         tell: Tell,
     ) -> Result<(Options, Option<Packages>), CliError> {
         let settings = &loaded.settings;
-        let choice = setup::choose_kernel_telling(settings, &*launcher, progress)?;
+        let python = self.python.as_deref();
+        let choice = setup::choose_kernel_telling(settings, &*launcher, python, progress);
+        let choice = choice.map_err(|error| match python {
+            Some(_) if settings.kernel.name.is_none() => CliError::Missing(format!(
+                "{error} This kernel was installed with it. Run again: heddle kernel install"
+            )),
+            _ => error,
+        })?;
         let packages = setup::packages(loaded, &choice, &*launcher, tell);
         let found = Surroundings {
             mode: launcher.mode().to_owned(),
