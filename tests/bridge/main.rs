@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asks;
 mod clients;
 mod ends;
 mod hostile;

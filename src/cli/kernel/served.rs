@@ -10,7 +10,7 @@ use crate::bridge::{self, Backing, Wish};
 use crate::cli::error::CliError;
 use crate::cli::setup::{self, Author, Said, Tell};
 use crate::cli::{Global, KernelArgs};
-use crate::config::Loaded;
+use crate::config::{self, Loaded};
 use crate::executor::{Executor, Places};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Launcher, Options, Tap, python};
@@ -96,6 +96,9 @@ impl Served {
         let place = || {
             let loaded = load(&self.global, &self.args, Some(wish))?;
             let settings = &loaded.settings;
+            if settings.llm.model.is_none() && settings.llm.replay.is_none() {
+                return Err(no_model());
+            }
             let Surroundings {
                 mode,
                 kernel,
@@ -204,6 +207,20 @@ impl Served {
         options.grants.mounts.extend(mount);
         Ok((options, packages))
     }
+}
+
+/// Who reads this is at a notebook, whose environment was made long ago.
+fn no_model() -> CliError {
+    let file = config::user_file();
+    let file = file.map_or(
+        "heddle/config.toml in your configuration folder".into(),
+        |file| file.display().to_string(),
+    );
+    CliError::Missing(format!(
+        "no model is set. Write into {file}:\n\n[llm]\nmodel = \"NAME\"\n\n\
+         and run the cell again; the kernel need not be restarted. llm.api_base and llm.api_key go there too. For this \
+         request alone: --model NAME"
+    ))
 }
 
 /// An error as a cell shows it.
