@@ -415,7 +415,9 @@ fn base_interpreter() -> Result<PathBuf, KernelError> {
 
 /// Runs a step, its lines to `line`; the error is the last of what it said.
 fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<(), String> {
-    let mut child = Command::new(program)
+    let mut step = Command::new(program);
+    end_with_us(&mut step);
+    let mut child = step
         .args(args)
         // `-m` looks for modules in the working directory first.
         .current_dir("/")
@@ -449,3 +451,26 @@ fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<
         false => Err(said[said.len().saturating_sub(5)..].join("\n")),
     }
 }
+
+/// Has the system end a step with the thread that waits for it: the lock on the environment ends then too, and another
+/// heddle may begin to make it.
+#[cfg(target_os = "linux")]
+fn end_with_us(step: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let us = nix::unistd::getpid();
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+    unsafe {
+        step.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            match nix::unistd::getppid() == us {
+                true => Ok(()),
+                false => Err(std::io::Error::from(nix::errno::Errno::ESRCH)),
+            }
+        });
+    }
+}
+
+/// Elsewhere a step ends when it next prints something that nobody reads.
+#[cfg(not(target_os = "linux"))]
+fn end_with_us(_: &mut Command) {}

@@ -172,3 +172,37 @@ async fn a_bridge_ends_with_the_server_that_started_it() {
     process::within(SOON, "the kernel ends", || !process::runs(pid)).await;
     process::within(SOON, "its folder goes", || served.run_folders().is_empty()).await;
 }
+
+#[tokio::test]
+async fn a_shutdown_ends_what_makes_a_python_environment() {
+    let mut served = Served::before_it_starts(Transport::Ipc);
+    let bin = served.folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    // A Python without ipykernel, whose pip takes its time.
+    let python = r#"#!/bin/sh
+case "$*" in
+    *venv*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *pip*) echo Collecting everything; exec sleep 60.57 ;;
+    *) echo '{"executable": "'"$0"'", "prefix": "/nowhere", "version": [3, 12], "tag": "x", "ipykernel": false, "path": []}' ;;
+esac
+"#;
+    std::fs::write(bin.join("python3"), python).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python3"), executable).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = served.command(&["--mode", "local"]);
+    command
+        .env("PATH", path)
+        .env("XDG_DATA_HOME", served.folder.path())
+        .env("XDG_CACHE_HOME", served.folder.path())
+        .env_remove("VIRTUAL_ENV")
+        .env_remove("CONDA_PREFIX");
+    served.watch(command.spawn().unwrap());
+    let client = served.connect().await;
+    let steps = || process::running("60.57");
+    process::within(SOON, "pip runs", || !steps().is_empty()).await;
+    let request = Content::ShutdownRequest(ShutdownRequest { restart: false });
+    client.ask(Channel::Control, request).await.unwrap();
+    assert!(served.ended().await.success());
+    process::within(SOON, "pip ends", || steps().is_empty()).await;
+}

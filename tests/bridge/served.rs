@@ -80,7 +80,12 @@ impl Served {
 
     /// As a front end's restart does: another process on the same connection file.
     pub fn start_again(&mut self, args: &[&str]) {
-        self.child = Some(self.command(args).spawn().unwrap());
+        self.watch(self.command(args).spawn().unwrap());
+    }
+
+    /// This is its process.
+    pub fn watch(&mut self, child: Child) {
+        self.child = Some(child);
     }
 
     /// A client of a kernel that has started.

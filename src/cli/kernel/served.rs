@@ -96,7 +96,8 @@ impl Served {
         let place = || {
             let loaded = load(&self.global, &self.args, Some(wish))?;
             let settings = &loaded.settings;
-            if settings.llm.model.is_none() && settings.llm.replay.is_none() {
+            let model = settings.llm.model.as_deref().unwrap_or_default();
+            if model.trim().is_empty() && settings.llm.replay.is_none() {
                 return Err(no_model());
             }
             let Surroundings {
