@@ -9,7 +9,6 @@ use crate::protocol::{Channel, ConnectionInfo, Content, Transport};
 /// The answers that do not wait for the kernel.
 pub struct Answers {
     info: KernelInfoReply,
-    place: String,
     ports: ConnectReply,
 }
 
@@ -33,19 +32,17 @@ impl Answers {
             .collect();
         let mut answers = Answers {
             info: KernelInfoReply::default(),
-            place: place.to_owned(),
             ports: ConnectReply(ports),
         };
-        answers.learn(known.unwrap_or_else(python));
+        answers.learn(known.unwrap_or_else(python), place);
         answers
     }
 
-    /// What the kernel itself says.
-    pub fn learn(&mut self, info: KernelInfoReply) {
+    /// What the kernel itself says, and where its code runs.
+    pub fn learn(&mut self, info: KernelInfoReply, place: &str) {
         let banner = format!(
-            "Heddle {}: the code runs in {}. %%ask asks the agent.\n{}",
+            "Heddle {}: the code runs in {place}. %%ask asks the agent.\n{}",
             env!("CARGO_PKG_VERSION"),
-            self.place,
             info.banner
         );
         self.info = KernelInfoReply {
@@ -61,6 +58,16 @@ impl Answers {
 
     pub fn ports(&self) -> Content {
         self.ports.clone().into()
+    }
+}
+
+/// Where the code of a mode runs, in words for people; none for a mode that says nothing of it.
+pub fn place(mode: &str) -> Option<&'static str> {
+    match mode {
+        "container" => Some("a container"),
+        "sandbox" => Some("the sandbox"),
+        "local" => Some("a plain process, unprotected"),
+        _ => None,
     }
 }
 

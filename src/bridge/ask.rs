@@ -41,6 +41,11 @@ impl Talk {
     pub fn lost(&mut self, reason: &str) {
         self.lost = Some(reason.to_owned());
     }
+
+    /// Whether it has not been told of that yet.
+    pub fn is_to_tell(&self) -> bool {
+        self.lost.is_some()
+    }
 }
 
 /// What comes back from a cell of the agent's.

@@ -16,9 +16,10 @@ const FRAME: Duration = Duration::from_millis(100);
 /// Renders events into one cell. What running code puts out is not among it: that reaches the cell as it is.
 pub struct Cell {
     page: Arc<Page>,
-    /// The last code that ran to its end, or was written and not run.
+    /// The code that was written last and has not run to its end.
     code: Option<String>,
-    offered: Option<String>,
+    /// The code to offer, piece by piece.
+    offered: Vec<String>,
     answer: String,
     count: Option<u64>,
 }
@@ -52,15 +53,16 @@ impl Cell {
                 growing: Mutex::default(),
             }),
             code: None,
-            offered: None,
+            offered: Vec::new(),
             answer: String::new(),
             count: None,
         }
     }
 
-    /// The code to offer as the next cell.
+    /// The code to offer as the next cell: all that ran well, in its order, as a later piece builds on an earlier one.
     pub fn offered(&mut self) -> Option<String> {
-        self.offered.take()
+        let pieces = std::mem::take(&mut self.offered);
+        (!pieces.is_empty()).then(|| pieces.join("\n\n"))
     }
 
     /// The number of the last run.
@@ -75,7 +77,7 @@ impl Cell {
 
     /// Code that was written and is not run here.
     pub fn offer_last(&mut self) {
-        self.offered = self.code.take();
+        self.offered = self.code.take().into_iter().collect();
     }
 
     /// For who shows something between what the agent shows.
@@ -205,7 +207,9 @@ impl Sink for Cell {
             } => {
                 self.count = execution_count.or(self.count);
                 if status == Status::Ok {
-                    self.offered = self.code.take();
+                    let piece = self.code.take();
+                    let piece = piece.map(|code| code.trim_end().to_owned());
+                    self.offered.extend(piece);
                 }
             }
             Event::Answer { message } => {

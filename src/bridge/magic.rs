@@ -53,15 +53,25 @@ fn contains(content: &Bytes, mark: &[u8]) -> bool {
 fn parse(code: &str) -> Option<Result<Wish, String>> {
     let code = code.trim();
     let (first, rest) = code.split_once('\n').unwrap_or((code, ""));
-    let (word, line) = first.split_once(char::is_whitespace).unwrap_or((first, ""));
-    let fix = match word {
-        "%%ask" => false,
-        "%%fix" => true,
-        "%ask" if rest.trim().is_empty() => false,
-        "%fix" if rest.trim().is_empty() => true,
-        _ => return None,
-    };
-    Some(options(line, rest, fix))
+    match split(first).0 {
+        "%%ask" => return Some(options(split(first).1, rest, false)),
+        "%%fix" => return Some(options(split(first).1, rest, true)),
+        _ => {}
+    }
+    let line = only_statement(code)?;
+    match split(line).0 {
+        "%ask" => Some(options(split(line).1, "", false)),
+        "%fix" => Some(options(split(line).1, "", true)),
+        _ => None,
+    }
+}
+
+/// The one line that is neither blank nor a comment.
+fn only_statement(code: &str) -> Option<&str> {
+    let lines = code.lines().map(str::trim);
+    let mut statements = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let line = statements.next()?;
+    statements.next().is_none().then_some(line)
 }
 
 fn options(line: &str, rest: &str, fix: bool) -> Result<Wish, String> {
@@ -133,6 +143,8 @@ mod tests {
         assert_eq!(read("%%ask\n计算总和\n").request, "计算总和");
         assert_eq!(read("  \n%%ask plot it\nin red").request, "plot it\nin red");
         assert_eq!(read("%ask what is x?").request, "what is x?");
+        assert_eq!(read("# why\n\n  # so\n%ask x?\n# done").request, "x?");
+        assert!(read("# again\n%fix").fix);
         assert!(read("%fix").fix);
         assert_eq!(read("%fix but keep the name").request, "but keep the name");
     }
@@ -165,6 +177,9 @@ mod tests {
             "print('%%ask')",
             "# %%ask\n",
             "%%time\n%ask x",
+            "# first\n%%ask\nx",
+            "# a\ny = 1\n%ask x",
+            "# %ask x",
         ] {
             assert_eq!(parse(code), None, "{code}");
         }

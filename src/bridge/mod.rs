@@ -17,11 +17,12 @@ mod relay;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::executor::{Executor, Interrupter, interrupts};
 use crate::kernel::{Client, Tap};
@@ -33,6 +34,7 @@ use crate::protocol::{Channel, ConnectionInfo, Content, RawMessage};
 use crate::session::Session;
 use crate::session::conversation::Place;
 use answers::Answers;
+pub use answers::place;
 use ask::{Ended, Talk};
 pub use front::FrontError;
 use front::{Desk, FromFront, Front};
@@ -93,6 +95,7 @@ struct Waiting {
     channel: Channel,
     message: RawMessage,
     bytes: usize,
+    since: Instant,
     /// [`Relay::failures`] when it came: a cell is not run when one before it failed meanwhile.
     failures: u64,
     /// Whether it was told that it has begun, and what it waits for.
@@ -123,8 +126,11 @@ struct Bridge {
     waiting_bytes: usize,
     progress: mpsc::UnboundedReceiver<String>,
     progress_sender: mpsc::UnboundedSender<String>,
+    /// What the start has said and no cell has been told, a line each.
     steps: String,
     talk: Talk,
+    /// Why the variables are gone, where no cell has been told yet.
+    lost: Option<String>,
     questions: Arc<Questions>,
     interrupter: Interrupter,
     place: String,
@@ -161,6 +167,7 @@ pub async fn serve(
         progress_sender,
         steps: String::new(),
         talk: Talk::default(),
+        lost: None,
         questions: Arc::default(),
         interrupter,
         place: conduct.place,
@@ -223,8 +230,12 @@ impl Bridge {
                 }
                 Happened::Started(Ok(executor)) => self.begin(*executor),
                 Happened::Started(Err(reason)) => self.cannot_start(&reason),
-                Happened::Progress(step) => self.tell(&step),
-                Happened::Silence => self.tell(""),
+                Happened::Progress(step) => {
+                    self.steps.push_str(&step);
+                    self.steps.push('\n');
+                    self.tell(false);
+                }
+                Happened::Silence => self.tell(true),
                 Happened::Died(reason) => self.died(&reason),
                 Happened::Asked(ended) => self.asked(*ended),
                 Happened::AskFailed => self.ask_failed(),
@@ -238,11 +249,10 @@ impl Bridge {
     async fn next(&mut self, idle: Option<Duration>) -> Happened {
         let client = self.eligible().and_then(|_| self.relay.client());
         let awaited = matches!(self.seat, Seat::Here(_)) && self.waits_for_cells();
-        let untold = matches!(self.seat, Seat::Starting(_))
-            && self
-                .waiting
-                .iter()
-                .any(|waiting| waiting.is_cell() && !waiting.told);
+        let first_cell = self.waiting.iter().find(|waiting| waiting.is_cell());
+        let untold = first_cell
+            .filter(|cell| matches!(self.seat, Seat::Starting(_)) && !cell.told)
+            .map(|cell| cell.since + SILENCE);
         let dies = match &self.seat {
             Seat::Here(_) => self.relay.client(),
             _ => None,
@@ -258,7 +268,7 @@ impl Bridge {
             Some(step) = self.progress.recv() => Happened::Progress(step),
             Some(()) = room(client.as_ref()) => Happened::Room,
             () = relay.cells_done(), if awaited => Happened::Room,
-            () = tokio::time::sleep(SILENCE), if untold => Happened::Silence,
+            Some(()) = moment(untold) => Happened::Silence,
             () = tokio::time::sleep(relay::OVERDUE), if relay.has_unfinished() => Happened::Overdue,
             () = quiet(&relay, &self.desk, idle), if idle.is_some() => Happened::Idle,
         }
@@ -346,6 +356,7 @@ impl Bridge {
             wish: magic::of(&message),
             message,
             bytes,
+            since: Instant::now(),
             failures: self.relay.failures(),
             told: false,
         });
@@ -364,7 +375,8 @@ impl Bridge {
             return;
         };
         self.waiting_bytes -= waiting.bytes;
-        let (failures, told) = (waiting.failures, waiting.told);
+        let shown = waiting.is_cell() && !is_quiet(&waiting.message);
+        let (failures, mut told) = (waiting.failures, waiting.told);
         let Waiting {
             channel,
             message,
@@ -400,15 +412,35 @@ impl Bridge {
             (_, seat) => {
                 self.seat = seat;
                 if let Some(client) = self.relay.client() {
+                    if let Some(reason) = self.lost.take_if(|_| shown) {
+                        self.tell_lost(&message, told, &reason);
+                        told = true;
+                    }
                     self.relay.forward(&client, channel, message, told);
                 }
             }
         }
     }
 
+    /// Tells a cell what became of the variables of those before it.
+    fn tell_lost(&self, cell: &RawMessage, begun: bool, reason: &str) {
+        if !begun {
+            self.desk.publish_state(cell, ExecutionState::Busy);
+        }
+        let text = format!(
+            "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
+        );
+        let name = "stderr".into();
+        self.desk.publish(cell, Stream { name, text });
+    }
+
     fn begin(&mut self, executor: Executor) {
-        if let Some(info) = executor.kernel().client().known_info() {
-            self.answers.learn(info);
+        let kernel = executor.kernel();
+        if let Some(place) = place(kernel.mode()) {
+            self.place = place.to_owned();
+        }
+        if let Some(info) = kernel.client().known_info() {
+            self.answers.learn(info, &self.place);
         }
         self.seat = Seat::Here(Box::new(executor));
     }
@@ -426,7 +458,7 @@ impl Bridge {
                     "KernelStartError",
                     reason,
                 );
-            } else if waiting.is_quiet() || std::mem::take(&mut first) {
+            } else if is_quiet(&waiting.message) || std::mem::take(&mut first) {
                 self.relay
                     .refuse(&waiting.message, waiting.told, "KernelStartError", reason);
             } else {
@@ -436,40 +468,41 @@ impl Bridge {
         self.seat = Seat::Empty;
     }
 
-    /// Tells the first cell what it waits for.
-    fn tell(&mut self, step: &str) {
-        if !step.is_empty() {
-            self.steps = step.to_owned();
-        }
+    /// Tells the first cell what it waits for: from the `first` time on, whatever there is to tell.
+    fn tell(&mut self, first: bool) {
         let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.is_cell()) else {
             return;
         };
-        if waiting.told && step.is_empty() {
-            return;
-        }
-        let text = match self.steps.is_empty() {
-            true => format!("Heddle starts a kernel in {} …\n", self.place),
-            false => format!("{}\n", self.steps),
-        };
+        let mut text = String::new();
         if !waiting.told {
+            if !first {
+                return;
+            }
             self.desk
                 .publish_state(&waiting.message, ExecutionState::Busy);
+            waiting.told = true;
+            text = format!("Heddle starts a kernel in {} …\n", self.place);
         }
-        waiting.told = true;
-        let name = "stderr".into();
-        self.desk.publish(&waiting.message, Stream { name, text });
+        text.push_str(&std::mem::take(&mut self.steps));
+        if !text.is_empty() {
+            let name = "stderr".into();
+            self.desk.publish(&waiting.message, Stream { name, text });
+        }
     }
 
     /// The backing kernel has ended by itself: whoever waited for it is told, and another takes its place.
     fn died(&mut self, reason: &str) {
         self.relay.disconnect();
-        self.relay.abandon(
+        let told = self.relay.abandon(
             "KernelDied",
             &format!(
                 "the kernel {reason}. A new one is starting: variables are lost, files are kept"
             ),
         );
         self.talk.lost(reason);
+        if self.used && !told {
+            self.lost = Some(reason.to_owned());
+        }
         let dead = std::mem::replace(&mut self.seat, Seat::Empty);
         // One that dies of itself would die again, and again; the next cell tries.
         if self.used || !self.waiting.is_empty() {
@@ -481,9 +514,16 @@ impl Bridge {
 
     fn asked(&mut self, ended: Ended) {
         self.talk = ended.talk;
+        // The agent's cell has told it, to the model and to the person.
+        if !self.talk.is_to_tell() {
+            self.lost = None;
+        }
         match ended.executor {
             Some(executor) => self.seat = Seat::Here(Box::new(executor)),
-            None => self.died("ended while the agent worked in it"),
+            None => {
+                self.died("ended while the agent worked in it");
+                self.lost = None;
+            }
         }
     }
 
@@ -495,6 +535,7 @@ impl Bridge {
             self.relay.refuse(&request, true, "AskError", reason);
         }
         self.died("ended with the agent's work");
+        self.lost = None;
     }
 
     /// Asks the kernel for nothing. What it publishes stays in order: when the `idle` of that has come, those of the
@@ -590,14 +631,14 @@ impl Waiting {
     fn is_cell(&self) -> bool {
         is_cell(&self.message)
     }
+}
 
-    /// Whether it is a cell that a front end runs for itself.
-    fn is_quiet(&self) -> bool {
-        matches!(
-            Content::decode("execute_request", &self.message.content),
-            Content::ExecuteRequest(cell) if cell.silent || !cell.store_history
-        )
-    }
+/// Whether it is a cell that a front end runs for itself.
+fn is_quiet(cell: &RawMessage) -> bool {
+    matches!(
+        Content::decode("execute_request", &cell.content),
+        Content::ExecuteRequest(cell) if cell.silent || !cell.store_history
+    )
 }
 
 /// Ends a task, and with it the kernel that it holds.
@@ -633,6 +674,12 @@ async fn seated(seat: &mut Seat) -> Happened {
 /// Waits until a kernel can take more; none without a kernel.
 async fn room(client: Option<&Client>) -> Option<()> {
     client?.room().await;
+    Some(())
+}
+
+/// Waits for a moment; none where there is none.
+async fn moment(moment: Option<Instant>) -> Option<()> {
+    tokio::time::sleep_until(moment?).await;
     Some(())
 }
 

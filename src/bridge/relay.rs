@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::front::Desk;
+use super::is_quiet;
 use crate::kernel::{Client, Tap};
 use crate::protocol::content::{
     CommClose, CommOpen, Error, ExecuteReply, ExecuteRequest, ExecutionState, Failure, ReplyStatus,
@@ -224,8 +225,8 @@ impl Relay {
     }
 
     /// Answers everything that a kernel that has ended still owed: an error to the cell that ran, `aborted` to the rest.
-    /// Its comms are closed, so that no widget waits for it.
-    pub fn abandon(&self, ename: &str, reason: &str) {
+    /// Its comms are closed, so that no widget waits for it. Gives whether the reason is in a cell of a person's.
+    pub fn abandon(&self, ename: &str, reason: &str) -> bool {
         let nobody = RawMessage {
             header: Bytes::from_static(b"{}"),
             ..RawMessage::default()
@@ -242,6 +243,7 @@ impl Relay {
         self.cells.send_replace(0);
         all.sort_by_key(|open| open.number);
         let mut running = all.iter().position(Open::is_cell);
+        let told = running.is_some_and(|at| !is_quiet(&all[at].request));
         for (at, open) in all.iter().enumerate() {
             if running == Some(at) {
                 running = None;
@@ -252,6 +254,7 @@ impl Relay {
                 unanswered(&self.desk, open.channel, &open.request, ename, reason);
             }
         }
+        told
     }
 
     /// Gives a reply back to the client that asked.

@@ -100,7 +100,8 @@ pub async fn prepare(
     )?;
     let llm = setup::provider(&loaded.settings)?;
     let kernel = kernel.clone();
-    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
+    let launcher =
+        setup::launcher(&loaded.settings, Author::Model, &mut setup::Said::print).await?;
     tokio::task::spawn_blocking(move || {
         let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
         let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;

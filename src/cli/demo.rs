@@ -32,7 +32,8 @@ impl Demo {
         let loaded = setup::load(global, &[])?;
         let llm = Arc::new(Replayer::from_str("the demo", REPLIES)?);
         // Its code is shipped with Heddle, so it runs as it is.
-        let launcher = setup::launcher(&loaded.settings, Author::Person).await?;
+        let launcher =
+            setup::launcher(&loaded.settings, Author::Person, &mut setup::Said::print).await?;
         let setup = tokio::task::spawn_blocking(move || {
             let choice = setup::managed_kernel(&*launcher)?;
             setup::conversation(&loaded, llm, launcher, choice, &KernelArgs::default())

@@ -75,12 +75,12 @@ impl Run {
             Some("auto") => Author::Model,
             _ => Author::Person,
         };
-        let launcher = setup::launcher(&settings, author).await?;
-        let cwd = setup::working_directory(&*launcher)?;
+        let launcher = setup::launcher(&settings, author, &mut setup::Said::print).await?;
+        let cwd = setup::working_directory(&*launcher, &mut setup::Said::print)?;
         let chosen = launcher.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
-            let packages = setup::packages(&loaded, &choice, &*chosen);
+            let packages = setup::packages(&loaded, &choice, &*chosen, &mut setup::Said::print);
             Ok::<_, CliError>((choice, packages))
         })
         .await

@@ -27,22 +27,49 @@ const MOST_NAMED: usize = 40;
 
 /// Reads the settings for a command; warnings go to standard error.
 pub fn load(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
+    let loaded = read(global, flags)?;
+    for warning in &loaded.warnings {
+        warn(warning);
+    }
+    Ok(loaded)
+}
+
+/// Reads the settings, and leaves their warnings to whoever asked.
+pub fn read(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
     let cwd =
         std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
     let flags = flags
         .iter()
         .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
         .collect();
-    let loaded = config::load(&config::Request::of_process(
-        global.project.clone(),
-        cwd,
-        flags,
-    ))?;
-    for warning in &loaded.warnings {
-        warn(warning);
-    }
-    Ok(loaded)
+    let request = config::Request::of_process(global.project.clone(), cwd, flags);
+    Ok(config::load(&request)?)
 }
+
+/// What a start has to say to the person beside its progress.
+pub enum Said {
+    Note(String),
+    Warning(String),
+}
+
+impl Said {
+    /// To standard error, for who works at a terminal.
+    pub fn print(self) {
+        match self {
+            Said::Note(text) => note(&text),
+            Said::Warning(text) => warn(&text),
+        }
+    }
+
+    pub fn text(self) -> String {
+        match self {
+            Said::Note(text) | Said::Warning(text) => text,
+        }
+    }
+}
+
+/// Where that goes: a front end's terminal is not ours to write to.
+pub type Tell<'a> = &'a mut (dyn FnMut(Said) + Send);
 
 /// A line on standard error.
 pub fn warn(message: &str) {
@@ -84,16 +111,21 @@ pub enum Author {
 }
 
 /// The launcher for the configured mode. Code of a model runs without isolation only where somebody said so by name.
-pub async fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Launcher>, CliError> {
+pub async fn launcher(
+    settings: &Settings,
+    author: Author,
+    tell: Tell<'_>,
+) -> Result<Arc<dyn Launcher>, CliError> {
     let service = &settings.execution_service;
     let mode = match (service.kernel_mode, author) {
         (KernelMode::Container, _) => Mode::Container,
         (KernelMode::Sandbox, _) => Mode::Sandbox,
         (KernelMode::Local, Author::Model) => {
-            warn(
+            tell(Said::Warning(
                 "Local mode: code that the model writes runs with your permissions. Your files and network are not \
-                 protected.",
-            );
+                 protected."
+                    .into(),
+            ));
             Mode::Local
         }
         // A person's own code runs as it would in a Python of theirs.
@@ -103,14 +135,14 @@ pub async fn launcher(settings: &Settings, author: Author) -> Result<Arc<dyn Lau
     match mode::choose(mode, &Wanted::of(settings)).await {
         Ok(chosen) => {
             if service.kernel_mode == KernelMode::Auto && author == Author::Model {
-                note(&format!(
+                tell(Said::Note(format!(
                     "Code runs in {} mode, because {}.",
                     chosen.launcher.mode(),
                     chosen.because
-                ));
+                )));
             }
             if let Some(shortcoming) = chosen.shortcoming {
-                warn(&shortcoming);
+                tell(Said::Warning(shortcoming));
             }
             Ok(chosen.launcher)
         }
@@ -207,7 +239,7 @@ fn mount(named: &str, text: &str) -> Result<Mount, CliError> {
 
 /// Where an isolated kernel works: the working directory, unless that is a home or the root, of which it sees only a
 /// folder of its own.
-pub fn working_directory(launcher: &dyn Launcher) -> Result<PathBuf, CliError> {
+pub fn working_directory(launcher: &dyn Launcher, tell: Tell) -> Result<PathBuf, CliError> {
     let cwd =
         std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
     if launcher.mode() == "local" || places::secret(&cwd).is_none() {
@@ -216,10 +248,10 @@ pub fn working_directory(launcher: &dyn Launcher) -> Result<PathBuf, CliError> {
     let own = cwd.join("heddle");
     std::fs::create_dir_all(&own)
         .map_err(CliError::io(format!("cannot make {}", own.display())))?;
-    note(&format!(
+    tell(Said::Note(format!(
         "The code works in {}, and sees nothing else of the folder above it.",
         own.display()
-    ));
+    )));
     Ok(own)
 }
 
@@ -235,18 +267,22 @@ fn machine_memory() -> u64 {
 /// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
 pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
     let bar = Steps::new();
-    choose_kernel_telling(settings, launcher, &mut |step| bar.show(step))
+    choose_kernel_telling(settings, launcher, None, &mut |step| bar.show(step))
 }
 
-/// The same, with progress told to somebody. Blocking.
+/// The same, on this `python` where no kernel is named, with progress told to somebody. Blocking.
 pub fn choose_kernel_telling(
     settings: &Settings,
     launcher: &dyn Launcher,
+    python: Option<&Path>,
     progress: python::Progress,
 ) -> Result<Choice, CliError> {
-    match launcher.choice() {
-        Some(choice) => Ok(choice),
-        None => Ok(Choice::of(settings.kernel.name.as_deref(), progress)?),
+    if let Some(choice) = launcher.choice() {
+        return Ok(choice);
+    }
+    match (settings.kernel.name.as_deref(), python) {
+        (None, Some(python)) => Ok(Choice::Python(python::at(python)?)),
+        (name, _) => Ok(Choice::of(name, progress)?),
     }
 }
 
@@ -292,11 +328,16 @@ impl Drop for Steps {
 
 /// The packages that kernels of this choice can have: the project's, without one the user's. A place that they cannot be
 /// kept in is no reason not to start a kernel. Blocking.
-pub fn packages(loaded: &Loaded, choice: &Choice, launcher: &dyn Launcher) -> Option<Packages> {
+pub fn packages(
+    loaded: &Loaded,
+    choice: &Choice,
+    launcher: &dyn Launcher,
+    tell: Tell,
+) -> Option<Packages> {
     match try_packages(loaded, choice, launcher) {
         Ok(packages) => Some(packages),
         Err(error @ PackagesError::Link { .. }) => {
-            warn(&error.to_string());
+            tell(Said::Warning(error.to_string()));
             None
         }
         Err(_) => None,
@@ -415,7 +456,7 @@ pub fn conversation(
     args: &KernelArgs,
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
-    let packages = packages(loaded, &choice, &*launcher);
+    let packages = packages(loaded, &choice, &*launcher, &mut Said::print);
     let grants = grants(settings, &args.mounts)?;
     Ok(Setup {
         root: workspace(loaded)?,

@@ -74,11 +74,17 @@ impl Request<'static> {
             project,
             cwd,
             home: base.as_ref().map(|base| base.home_dir().to_owned()),
-            user_file: base.map(|base| base.config_dir().join("heddle").join("config.toml")),
+            user_file: user_file(),
             flags,
             env: &|name| std::env::var_os(name),
         }
     }
+}
+
+/// The user's own settings file, whether it is there or not; none without a home folder.
+pub fn user_file() -> Option<PathBuf> {
+    let base = etcetera::base_strategy::Xdg::new().ok()?;
+    Some(base.config_dir().join("heddle/config.toml"))
 }
 
 /// The settings, and how they came about.

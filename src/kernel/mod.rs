@@ -379,6 +379,14 @@ impl Kernel {
         matches!(self.origin, Origin::Started(_))
     }
 
+    /// The mode that it runs in, as in `--mode`; `joined` for one that somebody else started.
+    pub fn mode(&self) -> &'static str {
+        match &self.origin {
+            Origin::Started(started) => started.options.launcher.mode(),
+            Origin::Joined(_) => "joined",
+        }
+    }
+
     /// The kernel's language, such as `python`.
     pub fn language(&self) -> &str {
         match &self.origin {

@@ -39,6 +39,17 @@ pub struct Python {
     pub managed: bool,
 }
 
+impl Python {
+    /// The interpreter itself, where `executable` is a version manager's, which chooses anew in each folder.
+    pub fn interpreter(&self) -> PathBuf {
+        let answer = probe(&self.executable).map(|answer| answer.executable);
+        answer
+            .filter(|path| path.is_absolute())
+            .or_else(|| std::path::absolute(&self.executable).ok())
+            .unwrap_or_else(|| self.executable.clone())
+    }
+}
+
 /// Something to tell the person while an environment is made; it takes a minute, once.
 pub type Progress<'a> = &'a mut (dyn FnMut(&str) + Send);
 
@@ -74,6 +85,23 @@ pub fn find() -> Result<Option<Python>, KernelError> {
     }
     let home = managed_home()?;
     Ok(is_complete(&home).then(|| managed(home)))
+}
+
+/// The Python at this very path.
+///
+/// # Errors
+/// Where it has gone, or its ipykernel.
+pub fn at(executable: &Path) -> Result<Python, KernelError> {
+    let lacks = |what| KernelError::Python(format!("{} {what}.", executable.display()));
+    match probe(executable) {
+        Some(answer) if answer.ipykernel => Ok(Python {
+            executable: executable.to_owned(),
+            prefix: answer.prefix,
+            managed: managed_home().is_ok_and(|home| executable.starts_with(home)),
+        }),
+        Some(_) => Err(lacks("has no ipykernel any more")),
+        None => Err(lacks("is no Python that runs any more")),
+    }
 }
 
 /// Where the parts of an interpreter and of what it imports are.
@@ -387,7 +415,9 @@ fn base_interpreter() -> Result<PathBuf, KernelError> {
 
 /// Runs a step, its lines to `line`; the error is the last of what it said.
 fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<(), String> {
-    let mut child = Command::new(program)
+    let mut step = Command::new(program);
+    end_with_us(&mut step);
+    let mut child = step
         .args(args)
         // `-m` looks for modules in the working directory first.
         .current_dir("/")
@@ -421,3 +451,26 @@ fn run(program: &Path, args: &[OsString], line: &mut dyn FnMut(&str)) -> Result<
         false => Err(said[said.len().saturating_sub(5)..].join("\n")),
     }
 }
+
+/// Has the system end a step with the thread that waits for it: the lock on the environment ends then too, and another
+/// heddle may begin to make it.
+#[cfg(target_os = "linux")]
+fn end_with_us(step: &mut Command) {
+    use std::os::unix::process::CommandExt;
+
+    let us = nix::unistd::getpid();
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated.
+    unsafe {
+        step.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            match nix::unistd::getppid() == us {
+                true => Ok(()),
+                false => Err(std::io::Error::from(nix::errno::Errno::ESRCH)),
+            }
+        });
+    }
+}
+
+/// Elsewhere a step ends when it next prints something that nobody reads.
+#[cfg(not(target_os = "linux"))]
+fn end_with_us(_: &mut Command) {}

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle::kernel::Incoming;
-use heddle::protocol::content::{CommMsg, ExecuteRequest, ExecutionState, InterruptRequest};
-use heddle::protocol::{Channel, Content, Transport};
-use heddle::transport::{Popped, Subscriber};
+use heddle::protocol::content::{
+    CommMsg, ExecuteRequest, ExecutionState, InterruptRequest, ReplyStatus,
+};
+use heddle::protocol::{Channel, Content, Message, RawMessage, Signer, Transport};
+use heddle::transport::{Dealer, Popped, Subscriber};
 use serde_json::{Map, json};
 
 use super::served::{SOON, START, Served};
@@ -244,8 +246,7 @@ async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
     std::fs::write(startup.join("said.py"), "import os; os.write(2, b'noise')").unwrap();
     let spec = json!({"argv": ["/bin/sh", "-c", script, "{connection_file}"], "display_name": "slow", "language": "python"});
     std::fs::write(folder.join("kernel.json"), spec.to_string()).unwrap();
-    let mut served = Served::with(Transport::Ipc, &["--help"]);
-    served.ended().await;
+    let served = Served::before_it_starts(Transport::Ipc);
     let mut command = served.command(&["--mode", "local", "--kernel", "slow"]);
     command
         .env("JUPYTER_PATH", data.path())
@@ -290,4 +291,54 @@ async fn a_quiet_request_gets_no_output_and_keeps_the_count() {
     assert!(ran.reply.is_some());
     let ran = run(&client, "x").await;
     assert_eq!(ran.reply.unwrap().execution_count, Some(2));
+}
+
+/// The next reply that comes to a client without any help.
+async fn reply_of(dealer: &mut Dealer) -> (String, Content) {
+    let frames = tokio::time::timeout(SOON, dealer.receiver.recv()).await;
+    let reply = RawMessage::parse(frames.unwrap().unwrap()).unwrap();
+    let parent = reply.parent_msg_id().unwrap().into_owned();
+    let msg_type = reply.peek().unwrap().msg_type.into_owned();
+    (parent, Content::decode(&msg_type, &reply.content))
+}
+
+#[tokio::test]
+async fn a_client_that_is_killed_and_comes_back_under_its_name_goes_on() {
+    let served = Served::start(Transport::Tcp);
+    served.client().await;
+    let connect = async || {
+        let deadline = tokio::time::Instant::now() + START;
+        let address = served.info.address(Channel::Shell);
+        Dealer::connect(address, "me", deadline).await.unwrap()
+    };
+    let signer = Signer::new("hmac-sha256", b"secret").unwrap();
+    let send = async |dealer: &mut Dealer, code: &str| {
+        let message = Message::request(cell(code), "mine", "user");
+        let mut raw = message.encode();
+        signer.sign(&mut raw);
+        dealer.sender.send(raw.into_frames()).await.unwrap();
+        message.header.msg_id
+    };
+    // Where its old connection is known to be closed, and where nobody has noticed yet.
+    for noticed in [true, false] {
+        let begun = served.folder.path().join(format!("begun-{noticed}"));
+        let go = served.folder.path().join(format!("go-{noticed}"));
+        let code = format!(
+            "import os, time\nopen({begun:?}, 'w').close()\nwhile not os.path.exists({go:?}): time.sleep(0.01)\nx = 5"
+        );
+        let mut killed = Some(connect().await);
+        let asked = send(killed.as_mut().unwrap(), &code).await;
+        process::within(SOON, "the cell runs", || begun.exists()).await;
+        killed.take_if(|_| noticed);
+        let mut back = connect().await;
+        std::fs::write(&go, "").unwrap();
+        let (parent, reply) = reply_of(&mut back).await;
+        assert_eq!(parent, asked);
+        assert!(matches!(reply, Content::ExecuteReply(reply) if reply.status == ReplyStatus::Ok));
+        let asked = send(&mut back, "assert x == 5").await;
+        let (parent, reply) = reply_of(&mut back).await;
+        assert_eq!(parent, asked);
+        assert!(matches!(reply, Content::ExecuteReply(reply) if reply.status == ReplyStatus::Ok));
+        drop(killed);
+    }
 }

@@ -1,6 +1,6 @@
 //! Every way in which a bridge, its kernel or its front end ends.
 
-use heddle::protocol::content::{ReplyStatus, ShutdownRequest};
+use heddle::protocol::content::{ExecuteRequest, ReplyStatus, ShutdownRequest};
 use heddle::protocol::{Channel, Content, Transport};
 use heddle::transport::Popped;
 
@@ -69,19 +69,35 @@ async fn the_comms_of_a_kernel_that_dies_are_closed() {
 }
 
 #[tokio::test]
-async fn a_kernel_that_dies_between_cells_is_replaced() {
+async fn a_kernel_that_dies_between_cells_is_replaced_and_the_next_cell_is_told() {
     let served = Served::start(Transport::Ipc);
     let client = served.client().await;
-    let pid = kernel_pid(&client).await;
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL).unwrap();
+    let old = served.run_folders();
+    let code = "import os, threading; threading.Timer(0.3, os._exit, [9]).start(); os.getpid()";
+    let pid: i32 = run(&client, code).await.value.unwrap().parse().unwrap();
     process::within(SOON, "it is gone", || !process::runs(pid)).await;
-    // A cell that is there before its end is known is told of it; none waits for ever.
-    let mut ran = run(&client, "print('again')").await;
-    if let Some((ename, _)) = ran.error {
-        assert_eq!(ename, "KernelDied");
-        ran = run(&client, "print('again')").await;
-    }
-    assert_eq!(ran.stdout, "again\n");
+    process::within(SOON, "another starts", || {
+        served.run_folders().iter().any(|new| !old.contains(new))
+    })
+    .await;
+    // A cell that a front end runs for itself takes nothing away.
+    let mut own = client.request(
+        Channel::Shell,
+        Content::ExecuteRequest(ExecuteRequest {
+            code: "print('mine')".into(),
+            store_history: false,
+            ..ExecuteRequest::default()
+        }),
+    );
+    let mut next = client.request(Channel::Shell, cell("print('again')"));
+    let own = collect(&mut own).await;
+    assert!(own.whole() && own.stdout == "mine\n", "{own:?}");
+    let ran = collect(&mut next).await;
+    assert!(ran.whole(), "{ran:?}");
+    let told = "[the kernel exited with code 9 while nothing ran in it; variables are lost, files are kept]\n";
+    assert_eq!(ran.stdout, format!("{told}again\n"));
+    // Once.
+    assert_eq!(run(&client, "print('more')").await.stdout, "more\n");
 }
 
 #[tokio::test]
@@ -140,8 +156,7 @@ async fn nothing_is_left_of_a_bridge_that_is_killed() {
 
 #[tokio::test]
 async fn a_bridge_ends_with_the_server_that_started_it() {
-    let mut served = Served::with(Transport::Ipc, &["--help"]);
-    served.ended().await;
+    let served = Served::before_it_starts(Transport::Ipc);
     let heddle = served.command(&["--mode", "local"]);
     let mut server = std::process::Command::new("sh");
     server.arg("-c").arg("\"$0\" \"$@\" & echo $!; wait");
@@ -156,4 +171,38 @@ async fn a_bridge_ends_with_the_server_that_started_it() {
     server.0.kill().unwrap();
     process::within(SOON, "the kernel ends", || !process::runs(pid)).await;
     process::within(SOON, "its folder goes", || served.run_folders().is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_what_makes_a_python_environment() {
+    let mut served = Served::before_it_starts(Transport::Ipc);
+    let bin = served.folder.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    // A Python without ipykernel, whose pip takes its time.
+    let python = r#"#!/bin/sh
+case "$*" in
+    *venv*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    *pip*) echo Collecting everything; exec sleep 60.57 ;;
+    *) echo '{"executable": "'"$0"'", "prefix": "/nowhere", "version": [3, 12], "tag": "x", "ipykernel": false, "path": []}' ;;
+esac
+"#;
+    std::fs::write(bin.join("python3"), python).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(bin.join("python3"), executable).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut command = served.command(&["--mode", "local"]);
+    command
+        .env("PATH", path)
+        .env("XDG_DATA_HOME", served.folder.path())
+        .env("XDG_CACHE_HOME", served.folder.path())
+        .env_remove("VIRTUAL_ENV")
+        .env_remove("CONDA_PREFIX");
+    served.watch(command.spawn().unwrap());
+    let client = served.connect().await;
+    let steps = || process::running("60.57");
+    process::within(SOON, "pip runs", || !steps().is_empty()).await;
+    let request = Content::ShutdownRequest(ShutdownRequest { restart: false });
+    client.ask(Channel::Control, request).await.unwrap();
+    assert!(served.ended().await.success());
+    process::within(SOON, "pip ends", || steps().is_empty()).await;
 }

@@ -3,7 +3,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asks;
 mod clients;
 mod ends;
 mod hostile;
 mod served;
+mod settings;

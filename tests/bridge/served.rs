@@ -28,6 +28,13 @@ impl Served {
     }
 
     pub fn with(transport: Transport, args: &[&str]) -> Served {
+        let mut served = Served::before_it_starts(transport);
+        served.start_again(args);
+        served
+    }
+
+    /// Its folder and addresses alone.
+    pub fn before_it_starts(transport: Transport) -> Served {
         kernels::python();
         let folder = tempfile::Builder::new().prefix("hb").tempdir().unwrap();
         let info = match transport {
@@ -38,13 +45,11 @@ impl Served {
             Transport::Tcp => ConnectionInfo::tcp("127.0.0.1", ports(), "secret".into()).unwrap(),
         };
         std::fs::write(folder.path().join("kernel.json"), info.to_json()).unwrap();
-        let mut served = Served {
+        Served {
             info,
             folder,
             child: None,
-        };
-        served.child = Some(served.command(args).spawn().unwrap());
-        served
+        }
     }
 
     /// The command that starts such a bridge, in folders of its own.
@@ -59,13 +64,28 @@ impl Served {
             .env("XDG_RUNTIME_DIR", self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null());
+            .stderr(self.terminal());
         command
+    }
+
+    /// The front end's terminal, which its kernels inherit.
+    fn terminal(&self) -> std::fs::File {
+        std::fs::File::create(self.folder.path().join("terminal")).unwrap()
+    }
+
+    /// What was written there since the last start.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("terminal")).unwrap()
     }
 
     /// As a front end's restart does: another process on the same connection file.
     pub fn start_again(&mut self, args: &[&str]) {
-        self.child = Some(self.command(args).spawn().unwrap());
+        self.watch(self.command(args).spawn().unwrap());
+    }
+
+    /// This is its process.
+    pub fn watch(&mut self, child: Child) {
+        self.child = Some(child);
     }
 
     /// A client of a kernel that has started.

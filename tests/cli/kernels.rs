@@ -159,3 +159,36 @@ fn a_kernelspec_that_cannot_start_says_why() {
         .assert_code(3)
         .assert_err(message);
 }
+
+#[test]
+fn an_installed_kernel_keeps_the_python_that_was_made_ready() {
+    let heddle = Heddle::new();
+    let prefix = heddle.path("prefix");
+    let prefix = prefix.to_str().unwrap();
+    let installed = ["kernel", "install", "--mode", "local", "--prefix", prefix];
+    heddle.run(installed).assert_code(0);
+    let spec = format!("{prefix}/share/jupyter/kernels/heddle/kernel.json");
+    let spec: Value = serde_json::from_slice(&std::fs::read(spec).unwrap()).unwrap();
+    let python = format!("--python={}", managed_python().display());
+    assert!(
+        spec["argv"].as_array().unwrap().contains(&python.into()),
+        "{spec}"
+    );
+    heddle
+        .run(["kernel", "uninstall", "--prefix", prefix])
+        .assert_code(0);
+}
+
+#[test]
+fn a_kernel_that_is_not_there_to_remove_is_no_other_programs() {
+    let heddle = Heddle::bare();
+    let prefix = heddle.path("prefix");
+    let prefix = prefix.to_str().unwrap();
+    let message = format!(
+        "error: there is no kernel nosuch in {prefix}/share/jupyter/kernels. See: heddle kernel list\n"
+    );
+    heddle
+        .run(["kernel", "uninstall", "--prefix", prefix, "nosuch"])
+        .assert_code(2)
+        .assert_err(&message);
+}

@@ -80,7 +80,10 @@ fn heddle_passes_what_ipykernel_passes_in_a_container() {
 
 #[tokio::test]
 async fn a_debugger_stops_a_cell_and_lets_it_go_on() {
-    let jupyter = Jupyter::with(Vec::new()).await;
-    jupyter.python("cells.py", &["debugger", "heddle"]).await;
-    jupyter.is_quiet().await;
+    let jupyter = Jupyter::new(Vec::new()).await;
+    for mode in ["local", "sandbox"] {
+        jupyter.install(mode, mode).await;
+        jupyter.python("cells.py", &["debugger", mode]).await;
+        jupyter.is_quiet().await;
+    }
 }

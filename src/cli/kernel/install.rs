@@ -10,7 +10,7 @@ use crate::cli::output::print;
 use crate::cli::setup::{self, Author};
 use crate::cli::{Global, KernelArgs};
 use crate::config::{KernelMode, Loaded};
-use crate::kernel::{Kernel, discovery};
+use crate::kernel::{Choice, Kernel, discovery};
 use crate::protocol::content::KernelInfoReply;
 use crate::protocol::kernelspec::is_valid_name;
 use crate::protocol::{Content, InterruptMode, KernelSpec};
@@ -94,8 +94,8 @@ impl Install {
             ],
         )?);
         // Front ends wait for a minute at most, so what takes longer is made now, and what cannot work is found now.
-        let info = first_start(&loaded, &self.kernel).await?;
-        let spec = self.spec(global, &loaded, &info)?;
+        let (info, python) = first_start(&loaded, &self.kernel).await?;
+        let spec = self.spec(global, &loaded, &info, python.as_deref())?;
         write(&folder, &spec, &info).map_err(CliError::io(format!(
             "the kernel cannot be written to {}",
             folder.display()
@@ -115,6 +115,7 @@ impl Install {
         global: &Global,
         loaded: &Loaded,
         info: &KernelInfoReply,
+        python: Option<&Path>,
     ) -> Result<KernelSpec, CliError> {
         let heddle = std::env::current_exe()
             .map_err(CliError::io("the heddle binary cannot be found"))?
@@ -123,6 +124,8 @@ impl Install {
         let mut argv = vec![heddle];
         argv.extend(["kernel", "serve", "-f", "{connection_file}"].map(str::to_owned));
         argv.push(format!("--info={{resource_dir}}/{INFO}"));
+        // The front end has another PATH, and an environment of its own.
+        argv.extend(python.map(|python| format!("--python={}", python.display())));
         if let Some(project) = &global.project {
             let project = std::path::absolute(project)
                 .map_err(CliError::io("the project's folder cannot be found"))?;
@@ -170,6 +173,13 @@ impl Uninstall {
             true => self.place.kernels()?.join(self.name.to_ascii_lowercase()),
             false => discovery::find(&self.name, &crate::kernel::prefixes())?.folder,
         };
+        if !folder.exists() {
+            return Err(CliError::Usage(format!(
+                "there is no kernel {} in {}. See: heddle kernel list",
+                self.name,
+                folder.parent().unwrap_or(&folder).display()
+            )));
+        }
         if !is_ours(&folder) {
             return Err(CliError::Usage(format!(
                 "{} was not installed by heddle. To remove it: jupyter kernelspec remove {}",
@@ -226,15 +236,24 @@ fn active_prefix() -> Result<PathBuf, CliError> {
     }
 }
 
-/// Starts the kernel once, as front ends will, and gives what it says of itself.
-async fn first_start(loaded: &Arc<Loaded>, args: &KernelArgs) -> Result<KernelInfoReply, CliError> {
-    let launcher = setup::launcher(&loaded.settings, Author::Model).await?;
+/// Starts the kernel once, as front ends will, and gives what it says of itself, and the Python that was chosen for it.
+async fn first_start(
+    loaded: &Arc<Loaded>,
+    args: &KernelArgs,
+) -> Result<(KernelInfoReply, Option<PathBuf>), CliError> {
+    let launcher =
+        setup::launcher(&loaded.settings, Author::Model, &mut setup::Said::print).await?;
     let work = tempfile::tempdir().map_err(CliError::io("a temporary folder cannot be made"))?;
-    let options = tokio::task::spawn_blocking({
+    let (options, python) = tokio::task::spawn_blocking({
         let (loaded, args, cwd) = (loaded.clone(), args.clone(), work.path().to_owned());
         move || {
             let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
-            setup::kernel_options(&loaded.settings, launcher, choice, &cwd, &args)
+            let python = match &choice {
+                Choice::Python(python) => Some(python.interpreter()),
+                _ => None,
+            };
+            let options = setup::kernel_options(&loaded.settings, launcher, choice, &cwd, &args)?;
+            Ok::<_, CliError>((options, python))
         }
     })
     .await
@@ -242,7 +261,7 @@ async fn first_start(loaded: &Arc<Loaded>, args: &KernelArgs) -> Result<KernelIn
     let kernel = Kernel::start(options).await?;
     let info = kernel.client().info().await;
     kernel.shutdown().await;
-    Ok(info?)
+    Ok((info?, python))
 }
 
 /// Whether a kernelspec starts Heddle.

@@ -50,13 +50,13 @@ impl Keep {
         };
         let conduct = Conduct {
             info: None,
-            place: place(&loaded),
+            place: place(global, &self.kernel),
             idle: Some(self.idle),
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
-        let backing = Served::new(global, self.kernel, loaded, Whose::Session(workspace))
-            .telling(Arc::new(tell));
+        let backing =
+            Served::new(global, self.kernel, Whose::Session(workspace)).telling(Arc::new(tell));
         announce(&folder.connection_file());
         let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, async {
             terminate.recv().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::served::{Served, Whose, load, place};
+use super::served::{Served, Whose, place};
 use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs};
@@ -23,6 +23,9 @@ pub struct Serve {
     /// What the kernel said of itself when it was installed
     #[arg(long, value_name = "FILE")]
     info: Option<PathBuf>,
+    /// The Python that it was installed with
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
     #[command(flatten)]
     kernel: KernelArgs,
 }
@@ -32,14 +35,13 @@ impl Serve {
         let file = std::path::absolute(&self.connection_file)
             .map_err(CliError::io("the connection file's folder cannot be found"))?;
         let connection = read_connection(&file)?;
-        let loaded = load(global, &self.kernel, None)?;
         let conduct = Conduct {
             info: self.info.as_deref().and_then(read_info),
-            place: place(&loaded),
+            place: place(global, &self.kernel),
             idle: None,
         };
         let whose = Whose::Notebook(session::notebooks::name(&file, &connection));
-        let backing = Served::new(global, self.kernel, loaded, whose);
+        let backing = Served::new(global, self.kernel, whose).on(self.python);
         let ended = bridge::serve(&connection, Arc::new(backing), conduct, abandoned()?).await;
         ended
             .map(|_| Exit::Done)

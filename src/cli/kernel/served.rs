@@ -1,36 +1,33 @@
 //! The kernel behind a bridge, as settings and command line have it.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use crate::bridge::{Backing, Wish};
+use crate::bridge::{self, Backing, Wish};
 use crate::cli::error::CliError;
-use crate::cli::setup::{self, Author};
+use crate::cli::setup::{self, Author, Said, Tell};
 use crate::cli::{Global, KernelArgs};
-use crate::config::Loaded;
+use crate::config::{self, Loaded};
 use crate::executor::{Executor, Places};
-use crate::kernel::Tap;
+use crate::kernel::packages::Packages;
+use crate::kernel::{Launcher, Options, Tap, python};
 use crate::session::conversation::Place;
 use crate::session::whereabouts::Surroundings;
 use crate::session::{self, Session, Workspace};
 
-/// In words for people.
-pub fn place(loaded: &Loaded) -> String {
-    use crate::config::KernelMode;
-    match loaded.settings.execution_service.kernel_mode {
-        KernelMode::Auto => "a place of its own",
-        KernelMode::Container => "a container",
-        KernelMode::Sandbox => "the sandbox",
-        KernelMode::Local => "a plain process, unprotected",
-    }
-    .to_owned()
+/// Where the code will run, in words for people, as far as settings that can be read say.
+pub fn place(global: &Global, args: &KernelArgs) -> String {
+    let mode = load(global, args, None).map(|loaded| loaded.settings.execution_service.kernel_mode);
+    let place = mode.ok().and_then(|mode| bridge::place(mode.name()));
+    place.unwrap_or("a place of its own").to_owned()
 }
 
 /// Settings, with what the kernel's command line and a wish change of them.
 pub fn load(global: &Global, args: &KernelArgs, wish: Option<&Wish>) -> Result<Loaded, CliError> {
-    setup::load(
+    setup::read(
         global,
         &[
             ("execution_service.kernel_mode", args.mode.clone()),
@@ -44,12 +41,15 @@ pub fn load(global: &Global, args: &KernelArgs, wish: Option<&Wish>) -> Result<L
     )
 }
 
-/// The kernel behind the bridge, as the settings have it.
+/// The kernel behind the bridge, as the settings have it. They are read at each start and for each request: what was
+/// mended meanwhile counts.
+#[derive(Clone)]
 pub struct Served {
     global: Global,
     args: KernelArgs,
-    loaded: Arc<Loaded>,
     whose: Whose,
+    /// That it was installed with.
+    python: Option<PathBuf>,
     surroundings: Arc<Mutex<Surroundings>>,
     /// Is told what they are.
     told: Told,
@@ -68,15 +68,20 @@ pub enum Whose {
 }
 
 impl Served {
-    pub fn new(global: &Global, args: KernelArgs, loaded: Loaded, whose: Whose) -> Served {
+    pub fn new(global: &Global, args: KernelArgs, whose: Whose) -> Served {
         Served {
             global: global.clone(),
             args,
-            loaded: Arc::new(loaded),
             whose,
+            python: None,
             surroundings: Arc::default(),
             told: None,
         }
+    }
+
+    /// On this Python, where neither a kernel is named nor one comes with the mode.
+    pub fn on(self, python: Option<PathBuf>) -> Served {
+        Served { python, ..self }
     }
 
     /// Who else is to know what kernel was chosen, each time that one is.
@@ -91,6 +96,10 @@ impl Served {
         let place = || {
             let loaded = load(&self.global, &self.args, Some(wish))?;
             let settings = &loaded.settings;
+            let model = settings.llm.model.as_deref().unwrap_or_default();
+            if model.trim().is_empty() && settings.llm.replay.is_none() {
+                return Err(no_model());
+            }
             let Surroundings {
                 mode,
                 kernel,
@@ -108,7 +117,7 @@ impl Served {
                 kernel,
             })
         };
-        place().map_err(|error: CliError| error.to_string())
+        place().map_err(in_cell)
     }
 
     fn surroundings(&self) -> std::sync::MutexGuard<'_, Surroundings> {
@@ -117,74 +126,113 @@ impl Served {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+
+    async fn start(
+        self,
+        tap: Arc<dyn Tap>,
+        progress: mpsc::UnboundedSender<String>,
+    ) -> Result<Executor, CliError> {
+        let loaded = load(&self.global, &self.args, None)?;
+        // Nobody listens any more when the bridge has ended.
+        let mut tell = {
+            let progress = progress.clone();
+            move |said: Said| drop(progress.send(said.text()))
+        };
+        for warning in &loaded.warnings {
+            tell(Said::Warning(warning.clone()));
+        }
+        let launcher = setup::launcher(&loaded.settings, Author::Model, &mut tell).await?;
+        let limits = setup::limits(&loaded.settings);
+        let (options, packages) = tokio::task::spawn_blocking(move || {
+            let step = &mut |step: &str| drop(progress.send(step.to_owned()));
+            self.options(&loaded, launcher, step, &mut tell)
+        })
+        .await
+        .map_err(|error| CliError::Missing(error.to_string()))??;
+        let options = Options {
+            tap: Some(tap),
+            ..options
+        };
+        // What the front end shows is the front end's to keep.
+        let places = Places {
+            artifacts: None,
+            texts: None,
+            watch: false,
+        };
+        let executor = Executor::start(options, places, limits).await?;
+        Ok(executor.with_packages(packages))
+    }
+
+    /// What the kernel is started with. Blocking.
+    fn options(
+        &self,
+        loaded: &Loaded,
+        launcher: Arc<dyn Launcher>,
+        progress: python::Progress,
+        tell: Tell,
+    ) -> Result<(Options, Option<Packages>), CliError> {
+        let settings = &loaded.settings;
+        let python = self.python.as_deref();
+        let choice = setup::choose_kernel_telling(settings, &*launcher, python, progress);
+        let choice = choice.map_err(|error| match python {
+            Some(_) if settings.kernel.name.is_none() => CliError::Missing(format!(
+                "{error} This kernel was installed with it. Run again: heddle kernel install"
+            )),
+            _ => error,
+        })?;
+        let packages = setup::packages(loaded, &choice, &*launcher, tell);
+        let found = Surroundings {
+            mode: launcher.mode().to_owned(),
+            kernel: choice.name().to_owned(),
+            environment: setup::environment(
+                launcher.mode(),
+                &choice,
+                settings,
+                &setup::grants(settings, &self.args.mounts)?,
+                packages.as_ref(),
+                true,
+            ),
+        };
+        if let Some(told) = &self.told {
+            told(&found);
+        }
+        *self.surroundings() = found;
+        let cwd = match &self.whose {
+            Whose::Notebook(_) => setup::working_directory(&*launcher, tell)?,
+            Whose::Session(workspace) => workspace.cwd(),
+        };
+        let mut options = setup::kernel_options(settings, launcher, choice, &cwd, &self.args)?;
+        if let Whose::Session(workspace) = &self.whose {
+            options.grants.mounts.push(workspace.outputs_mount());
+        }
+        let mount = packages.as_ref().map(Packages::mount);
+        options.grants.mounts.extend(mount);
+        Ok((options, packages))
+    }
 }
 
-async fn start(
-    loaded: Arc<Loaded>,
-    args: KernelArgs,
-    whose: Whose,
-    surroundings: Arc<Mutex<Surroundings>>,
-    told: Told,
-    tap: Arc<dyn Tap>,
-    progress: mpsc::UnboundedSender<String>,
-) -> Result<Executor, CliError> {
-    let settings = &loaded.settings;
-    let launcher = setup::launcher(settings, Author::Model).await?;
-    let limits = setup::limits(settings);
-    let (options, packages) = tokio::task::spawn_blocking({
-        let loaded = loaded.clone();
-        move || {
-            let settings = &loaded.settings;
-            let choice = setup::choose_kernel_telling(settings, &*launcher, &mut |step| {
-                // Nobody listens any more when the bridge has ended.
-                let _ = progress.send(step.to_owned());
-            })?;
-            let packages = setup::packages(&loaded, &choice, &*launcher);
-            let found = Surroundings {
-                mode: launcher.mode().to_owned(),
-                kernel: choice.name().to_owned(),
-                environment: setup::environment(
-                    launcher.mode(),
-                    &choice,
-                    settings,
-                    &setup::grants(settings, &args.mounts)?,
-                    packages.as_ref(),
-                    true,
-                ),
-            };
-            if let Some(told) = told {
-                told(&found);
-            }
-            *surroundings.lock().unwrap_or_else(PoisonError::into_inner) = found;
-            let cwd = match &whose {
-                Whose::Notebook(_) => setup::working_directory(&*launcher)?,
-                Whose::Session(workspace) => workspace.cwd(),
-            };
-            let mut options = setup::kernel_options(settings, launcher, choice, &cwd, &args)?;
-            if let Whose::Session(workspace) = &whose {
-                options.grants.mounts.push(workspace.outputs_mount());
-            }
-            let mount = packages
-                .as_ref()
-                .map(crate::kernel::packages::Packages::mount);
-            options.grants.mounts.extend(mount);
-            Ok::<_, CliError>((options, packages))
-        }
-    })
-    .await
-    .map_err(|error| CliError::Missing(error.to_string()))??;
-    let options = crate::kernel::Options {
-        tap: Some(tap),
-        ..options
-    };
-    // What the front end shows is the front end's to keep.
-    let places = Places {
-        artifacts: None,
-        texts: None,
-        watch: false,
-    };
-    let executor = Executor::start(options, places, limits).await?;
-    Ok(executor.with_packages(packages))
+/// Who reads this is at a notebook, whose environment was made long ago.
+fn no_model() -> CliError {
+    let file = config::user_file();
+    let file = file.map_or(
+        "heddle/config.toml in your configuration folder".into(),
+        |file| file.display().to_string(),
+    );
+    CliError::Missing(format!(
+        "no model is set. Write into {file}:\n\n[llm]\nmodel = \"NAME\"\n\n\
+         and run the cell again; the kernel need not be restarted. llm.api_base and llm.api_key go there too. For this \
+         request alone: --model NAME"
+    ))
+}
+
+/// An error as a cell shows it.
+fn in_cell(error: CliError) -> String {
+    match error {
+        CliError::Config(error) => format!(
+            "{error}\nWhen that is mended, run the cell again; the kernel need not be restarted"
+        ),
+        error => error.to_string(),
+    }
 }
 
 impl Backing for Served {
@@ -193,13 +241,8 @@ impl Backing for Served {
         tap: Arc<dyn Tap>,
         progress: mpsc::UnboundedSender<String>,
     ) -> BoxFuture<'static, Result<Executor, String>> {
-        let (loaded, args) = (self.loaded.clone(), self.args.clone());
-        let (whose, surroundings) = (self.whose.clone(), self.surroundings.clone());
-        let told = self.told.clone();
-        Box::pin(async move {
-            let started = start(loaded, args, whose, surroundings, told, tap, progress).await;
-            started.map_err(|error| error.to_string())
-        })
+        let started = self.clone().start(tap, progress);
+        Box::pin(async move { started.await.map_err(in_cell) })
     }
 
     fn place(&self, wish: &Wish) -> Result<Place, String> {
@@ -212,7 +255,9 @@ impl Backing for Served {
             // The terminal has the session itself; what is asked in a front end has one of its own.
             Whose::Session(workspace) => session::notebooks::beside(workspace),
         };
-        let root = setup::workspace(&self.loaded).map_err(|error| error.to_string())?;
+        let root =
+            load(&self.global, &self.args, None).and_then(|loaded| setup::workspace(&loaded));
+        let root = root.map_err(in_cell)?;
         session::notebooks::open(&root, &name).map_err(|error| error.to_string())
     }
 }

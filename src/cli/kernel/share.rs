@@ -60,12 +60,7 @@ impl Share {
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
         let backing = Shared {
-            served: Served::new(
-                global,
-                self.kernel,
-                loaded,
-                Whose::Session(workspace.clone()),
-            ),
+            served: Served::new(global, self.kernel, Whose::Session(workspace.clone())),
             workspace: workspace.clone(),
             limits,
         };
