@@ -21,8 +21,8 @@ def refusal(name):
 
     def magic(line, cell=None):
         raise UsageError(
-            "%%%s is for the agent, which code cannot ask, and nothing was asked here. Where Heddle is the kernel of "
-            "a notebook, write %s." % (name, HOW[name])
+            "%%%s is for the agent, which code cannot ask, and nothing was asked here. At the prompt of heddle "
+            "attach, write /ask and the request. Where Heddle is the kernel of a notebook, write %s." % (name, HOW[name])
         )
 
     magic.__doc__ = "For the agent: %s." % HOW[name]

@@ -28,6 +28,7 @@ class Magics(unittest.TestCase):
                     self.assertEqual(cell.reply["status"], "error")
                     self.assertIn("UsageError: %%%s is for the agent" % name, cell.text)
                     self.assertIn("%%%%%s on " % name, cell.text)
+                    self.assertIn("heddle attach, write /ask and", cell.text)
                     self.assertNotIn("Traceback", cell.text)
 
     def test_help_and_text_are_left_alone(self):
