@@ -20,6 +20,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const PATIENCE: u32 = 3;
 /// Longest text of one event, in bytes: kernels send what a fifth of a second printed at once, however much that is.
 const LONGEST_TEXT: usize = 1 << 20;
+/// Bytes of the end of stderr that are looked through for an error.
+const LAST_WORDS: usize = 4096;
 
 /// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
 const END_OF_INPUT: &str = "\u{4}";
@@ -31,6 +33,8 @@ struct Cell<'a> {
     stdout: Clip,
     stderr: Clip,
     values: Clip,
+    /// The end of what went to stderr.
+    last_words: String,
     table: bool,
     /// The error as the reply has it, which may come before the output that says the same.
     replied: Option<(String, String, Vec<String>)>,
@@ -55,6 +59,7 @@ pub(super) async fn run(
         stdout: text("stdout"),
         stderr: text("stderr"),
         values: text("value"),
+        last_words: String::new(),
         table: false,
         replied: None,
         outcome: Outcome::new(),
@@ -133,8 +138,15 @@ pub(super) async fn run(
     if let Some((ename, evalue, traceback)) = cell.replied.take()
         && cell.outcome.raised.is_none()
     {
-        // Some kernels report an error in the reply alone.
-        cell.raised(ename, evalue, traceback);
+        // Some kernels report an error in the reply alone, and IPython prints some that are for people.
+        let printed = cell
+            .last_words
+            .trim_end()
+            .ends_with(&format!("{ename}: {evalue}"));
+        match printed {
+            true => cell.outcome.raised = Some(raised(ename, evalue, &traceback)),
+            false => cell.raised(ename, evalue, traceback),
+        }
     }
     if interruptions > 0 && cell.outcome.status == Status::Error {
         cell.outcome.status = Status::Interrupted;
@@ -147,6 +159,14 @@ async fn at(alarm: Option<Instant>) {
     match alarm {
         Some(alarm) => tokio::time::sleep_until(alarm).await,
         None => std::future::pending().await,
+    }
+}
+
+fn raised(ename: String, evalue: String, traceback: &[String]) -> Raised {
+    Raised {
+        ename,
+        evalue,
+        traceback: anstream::adapter::strip_str(&traceback.join("\n")).to_string(),
     }
 }
 
@@ -270,7 +290,14 @@ impl Cell<'_> {
 
     fn print(&mut self, name: String, text: String) {
         match name.as_str() {
-            "stderr" => self.stderr.push(&text),
+            "stderr" => {
+                self.stderr.push(&text);
+                let end = text.ceil_char_boundary(text.len().saturating_sub(LAST_WORDS));
+                self.last_words.push_str(&text[end..]);
+                let surplus = self.last_words.len().saturating_sub(LAST_WORDS);
+                let surplus = self.last_words.ceil_char_boundary(surplus);
+                self.last_words.drain(..surplus);
+            }
             _ => self.stdout.push(&text),
         }
         let mut rest = text.as_str();
@@ -343,11 +370,7 @@ impl Cell<'_> {
 
     fn raised(&mut self, ename: String, evalue: String, traceback: Vec<String>) {
         self.outcome.status = Status::Error;
-        self.outcome.raised = Some(Raised {
-            ename: ename.clone(),
-            evalue: evalue.clone(),
-            traceback: anstream::adapter::strip_str(&traceback.join("\n")).to_string(),
-        });
+        self.outcome.raised = Some(raised(ename.clone(), evalue.clone(), &traceback));
         self.sink.emit(Event::Error {
             ename,
             evalue,
