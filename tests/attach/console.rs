@@ -229,3 +229,65 @@ async fn a_press_gives_up_a_cell_that_waits_and_spares_the_one_that_runs() {
     terminal.line("later + 1");
     terminal.until(": 43").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_word_people_leave_with_the_kernel_goes_on() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "left").await;
+    for word in ["exit", "quit()", "%exit"] {
+        let mut terminal = attach(&world, &kernel).await;
+        terminal.line(word);
+        terminal.until("The kernel goes on.").await;
+        assert!(terminal.end().await.success());
+    }
+    let client = kernel.client().await;
+    assert_eq!(run(&client, "6 * 7").await.value.unwrap(), "42");
+    assert!(kernel.lives());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_the_kernel_prints_is_shown_once() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "once").await;
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.line("%nosuch");
+    let shown = terminal.until("In [").await;
+    assert_eq!(shown.matches("UsageError").count(), 1, "{shown}");
+    let ended = world.run(&["attach", kernel.path(), "-c", "%nosuch"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert_eq!(ended.stderr.matches("UsageError").count(), 1, "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_an_output_are_shown_below_it() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "updates").await;
+    let client = kernel.client().await;
+    let mut terminal = attach(&world, &kernel).await;
+    let update = |text: &str| {
+        format!("handle = display('first', display_id=True); handle.update('{text}' + '.')")
+    };
+    terminal.line(&update("own"));
+    terminal.until("'own.'\r\n").await;
+    terminal.until("In [").await;
+    run(&client, &update("theirs")).await;
+    terminal.until("] 'theirs.'").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_prompt_counts_as_the_kernel_does_also_anew() {
+    let world = no_model();
+    let kernel = Foreign::start(&world, "anew").await;
+    let client = kernel.client().await;
+    for _ in 0..7 {
+        run(&client, "0").await;
+    }
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.until("8]: ").await;
+    // As after another kernel has come up in its place.
+    terminal.line("get_ipython().execution_count = 1");
+    terminal.until("In [").await;
+    terminal.line("'first'");
+    terminal.until("Out[1]: 'first'").await;
+    terminal.until("In [2]: ").await;
+}

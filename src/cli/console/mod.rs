@@ -34,12 +34,14 @@ CODE           runs in the kernel; ?NAME and NAME? explain, Tab completes, an em
 /ask REQUEST   the agent answers, with the kernel's variables at hand
 /vars          the kernel's variables
 /help          this list
-/exit          leave (also Ctrl-D); the kernel goes on
+/exit          leave (also exit, quit, Ctrl-D); the kernel goes on
 
 Ctrl-C interrupts your cell; one that waits behind another client's is only left to its turn. Lines with a name before
 them are other clients'.";
 
 const COMMANDS: &[&str] = &["ask", "vars", "help", "exit", "restart"];
+
+const LEFT: &str = "The kernel goes on. To come back: heddle attach";
 
 const PROMPT: Style = AnsiColor::Green.on_default().bold();
 /// How long a kernel may take to say how many cells it has run.
@@ -118,7 +120,7 @@ pub async fn talk(
             Err(error) => setup::warn(&error.to_string()),
         }
     }
-    setup::note("The kernel goes on. To come back: heddle attach");
+    setup::note(LEFT);
     Ok(Exit::Done)
 }
 
@@ -181,6 +183,7 @@ impl Console {
                 self.command(name, argument.trim()).await
             }
             _ if line.trim().is_empty() => Ok(Next::Read),
+            _ if leaves(line) => self.command("exit", "").await,
             _ => self.cell(line).await,
         }
     }
@@ -208,7 +211,7 @@ impl Console {
                     let text = payload["text"].as_str().unwrap_or_default();
                     self.offered = terminal::safe(text).replace('\x1b', "");
                 }
-                // `exit` at this prompt means the console, as in every other.
+                // Code of more than one line that leaves means the console, as in every other.
                 Some("ask_exit") => return Ok(Next::Leave(Exit::Done)),
                 _ => {}
             }
@@ -219,7 +222,7 @@ impl Console {
     async fn command(&mut self, name: &str, argument: &str) -> Result<Next, CliError> {
         match name {
             "exit" | "quit" => {
-                setup::note("The kernel goes on. To come back: heddle attach");
+                setup::note(LEFT);
                 return Ok(Next::Leave(Exit::Done));
             }
             "help" => eprintln!("{HELP}"),
@@ -307,8 +310,22 @@ impl Sink for Agent {
         {
             self.screen.inline(data);
         }
+        if let Event::Executed {
+            execution_count, ..
+        } = &event
+        {
+            self.screen.count(*execution_count);
+        }
         self.terminal.emit(event);
     }
+}
+
+/// Whether a line is how people leave a console. The kernel would take it for its own end, and that of every client.
+fn leaves(line: &str) -> bool {
+    let line = line.trim().trim_end_matches(';').trim_end();
+    let name = line.strip_prefix('%').unwrap_or(line);
+    let name = name.strip_suffix("()").unwrap_or(name);
+    matches!(name.trim_end(), "exit" | "quit")
 }
 
 fn own_places() -> Places {

@@ -40,6 +40,7 @@ async fn message_of(screen: &Screen, message: Message) {
             screen.rich(&mark, &title, &result.data).await;
         }
         Content::DisplayData(display) => screen.rich(&mark, "", &display.data).await,
+        Content::UpdateDisplayData(display) => screen.updated(&mark, &display.data).await,
         Content::Error(error) => {
             let text = error_text(&error.ename, &error.evalue, &error.traceback);
             let text = format!("{}\n", text.trim_end());

@@ -56,9 +56,11 @@ impl Screen {
         self.0.execution_count.load(Ordering::Relaxed)
     }
 
+    /// Takes the number of the latest cell. Another kernel on the same connection begins anew.
     pub fn count(&self, execution_count: Option<u64>) {
-        let count = execution_count.unwrap_or_default();
-        self.0.execution_count.fetch_max(count, Ordering::Relaxed);
+        if let Some(count) = execution_count {
+            self.0.execution_count.store(count, Ordering::Relaxed);
+        }
     }
 
     /// Says that a line is being typed from now on, or no longer.
@@ -146,6 +148,14 @@ impl Screen {
         }
     }
 
+    /// Shows what an output is from now on, below it: lines that were shown stay.
+    pub async fn updated(&self, mark: &str, data: &MimeBundle) {
+        // Each picture of an animation would be another file.
+        if let Some(text) = shown(data) {
+            self.above(mark, Style::new(), &format!("{text}\n")).await;
+        }
+    }
+
     /// Shows the picture of an output, if it has one that the terminal can show.
     pub fn inline(&self, data: &MimeBundle) {
         if let Some(sequence) = self.0.protocol.and_then(|protocol| protocol.sequence(data)) {
@@ -181,9 +191,13 @@ pub struct Cells(pub Screen);
 
 impl Cells {
     fn rich(&self, title: &str, data: &MimeBundle) {
-        // Nothing is typed while a cell of ours runs, so this is done at once.
-        futures_util::FutureExt::now_or_never(self.0.rich("", title, data));
+        at_once(self.0.rich("", title, data));
     }
+}
+
+/// Nothing is typed while a cell of ours runs, so nothing waits.
+fn at_once(shown: impl Future<Output = ()>) {
+    futures_util::FutureExt::now_or_never(shown);
 }
 
 impl Sink for Cells {
@@ -194,7 +208,10 @@ impl Sink for Cells {
                 let style = if name == "stderr" { DIM } else { Style::new() };
                 screen.show("", style, &text);
             }
-            Event::Display { data, update, .. } if !update => self.rich("", &data),
+            Event::Display {
+                data, update: true, ..
+            } => at_once(screen.updated("", &data)),
+            Event::Display { data, .. } => self.rich("", &data),
             Event::Result {
                 data,
                 execution_count,
