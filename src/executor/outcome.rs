@@ -190,4 +190,16 @@ mod tests {
         let report = dead.report(1000);
         assert!(report.contains("signal 9") && report.contains("variables and imports are lost"));
     }
+
+    #[test]
+    fn code_that_was_given_up_before_it_began_is_not_told_as_interrupted() {
+        let queued = Outcome {
+            status: Status::Interrupted,
+            timed_out: true,
+            queued: true,
+            ..Outcome::new()
+        };
+        let report = queued.report(1000);
+        assert!(report.contains("still queued") && !report.contains("was interrupted"));
+    }
 }

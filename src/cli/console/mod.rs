@@ -390,3 +390,25 @@ impl Cooked {
         println!("\x1b[?2004l");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_line_that_does_nothing_but_leave_is_taken_for_it() {
+        for line in ["exit", " quit() ", "%exit", "exit ();"] {
+            assert!(leaves(line), "{line}");
+        }
+        for line in [
+            "exit?",
+            "exit = 3",
+            "print(exit)",
+            "exiting",
+            "%%exit",
+            "x; exit()",
+        ] {
+            assert!(!leaves(line), "{line}");
+        }
+    }
+}
