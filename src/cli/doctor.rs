@@ -4,11 +4,12 @@ use std::io::Write;
 
 use clap::Args;
 
+use super::Global;
 use super::error::{CliError, Exit};
 use super::mark::{Mark, line};
-use super::{Global, setup};
+use super::setup::{self, Steps};
 use crate::config;
-use crate::doctor::{Check, Examination, Verdict, examine};
+use crate::doctor::{Check, Examination, News, Verdict, examine};
 
 #[derive(Args)]
 pub struct Doctor {
@@ -29,7 +30,14 @@ impl Doctor {
         let workspace = setup::workspace(&survey.loaded).ok();
         let mut worst = Verdict::Pass;
         let json = global.json;
-        let mut tell = |check: Check| {
+        let mut steps = None;
+        let mut tell = |news: News<'_>| {
+            let check = match news {
+                News::Check(check) => check,
+                News::Step(step) => return steps.get_or_insert_with(Steps::new).show(step),
+            };
+            // A line that changes is gone before the next that stays.
+            steps = None;
             if check.verdict == Verdict::Fail {
                 worst = Verdict::Fail;
             }

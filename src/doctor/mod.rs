@@ -75,26 +75,38 @@ pub struct Examination<'a> {
     pub fix: bool,
 }
 
-/// Looks at everything; each check goes to `tell` as soon as it is known. Takes as long as a kernel's start.
-pub async fn examine(examination: Examination<'_>, tell: &mut dyn FnMut(Check)) {
+/// What is told while all is looked at.
+pub enum News<'a> {
+    Check(Check),
+    /// What is done at the moment, where it takes long.
+    Step(&'a str),
+}
+
+/// Whom it is told to.
+pub type Tell<'a> = &'a mut (dyn FnMut(News<'_>) + Send);
+
+/// Looks at everything; each check goes to `tell` as soon as it is known. Takes as long as a kernel's start, and where
+/// there is no Python environment yet, as long as to make one.
+pub async fn examine(examination: Examination<'_>, tell: Tell<'_>) {
     let survey = examination.survey;
     let settings = &survey.loaded.settings;
-    machine::python().into_iter().for_each(&mut *tell);
+    let mut all = |checks: Vec<Check>| checks.into_iter().for_each(|it| tell(News::Check(it)));
+    all(machine::python());
     let (engine, checks) = machine::engine(&Surroundings::of_process(), settings).await;
-    checks.into_iter().for_each(&mut *tell);
-    tell(machine::sandbox(settings).await);
-    configuration::files(survey)
-        .into_iter()
-        .for_each(&mut *tell);
-    tell(model::configured(settings));
+    all(checks);
+    all(vec![machine::sandbox(settings).await]);
+    all(configuration::files(survey));
+    all(vec![model::configured(settings)]);
     match (examination.ask_model, survey.faults.is_empty()) {
-        (true, true) => tell(model::answers(settings).await),
-        (true, false) => tell(model::not_asked()),
+        (true, true) => all(vec![model::answers(settings).await]),
+        (true, false) => all(vec![model::not_asked()]),
         (false, _) => {}
     }
     if let Some(workspace) = &examination.workspace {
-        tell(machine::disk(workspace));
+        all(vec![machine::disk(workspace)]);
     }
-    tell(leftovers::check(engine.as_ref(), examination.fix).await);
-    tell(trial::run(settings).await);
+    all(vec![
+        leftovers::check(engine.as_ref(), examination.fix).await,
+    ]);
+    trial::run(settings, tell).await;
 }

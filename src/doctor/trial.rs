@@ -1,49 +1,82 @@
 //! The last check: a cell is run where `auto` would run it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::Check;
+use super::{Check, News, Tell};
 use crate::config::Settings;
 use crate::event::{Event, Status};
 use crate::executor::{Executor, Limits, NoInput, Places, interrupts};
 use crate::kernel::mode::{self, Mode, Wanted};
-use crate::kernel::{Choice, Grants, KernelError, Options};
+use crate::kernel::{Choice, Grants, KernelError, Launcher, Options};
 use crate::protocol::Transport;
 
-pub(super) async fn run(settings: &Settings) -> Check {
+/// Makes the Python environment if there is none, which is told as a check of its own; then times the cell.
+pub(super) async fn run(settings: &Settings, tell: Tell<'_>) {
+    let (launcher, choice) = match prepare(settings, tell).await {
+        Ok(prepared) => prepared,
+        Err(error) => return tell(News::Check(failed(&error))),
+    };
+    let mode = launcher.mode();
     let started = Instant::now();
-    match attempt(settings).await {
-        Ok((mode, sum)) if sum == "2" => Check::pass(
+    let check = match attempt(settings, launcher, choice).await {
+        Ok(sum) if sum == "2" => Check::pass(
             "a trial",
             format!(
                 "1 + 1 is {sum} in {mode} mode, {:.2} s from start to answer",
                 started.elapsed().as_secs_f64()
             ),
         ),
-        Ok((mode, said)) => Check::fail(
+        Ok(said) => Check::fail(
             "a trial",
             format!("a cell in {mode} mode gave {said:?} for 1 + 1"),
             "heddle run -c \"1 + 1\"",
         ),
-        Err(error) => Check::fail(
-            "a trial",
-            error.to_string(),
-            "mend what is above, then again",
-        ),
-    }
+        Err(error) => failed(&error),
+    };
+    tell(News::Check(check));
 }
 
-async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelError> {
+fn failed(error: &KernelError) -> Check {
+    Check::fail(
+        "a trial",
+        error.to_string(),
+        "mend what is above, then again",
+    )
+}
+
+async fn prepare(
+    settings: &Settings,
+    tell: Tell<'_>,
+) -> Result<(Arc<dyn Launcher>, Choice), KernelError> {
     let chosen = mode::choose(Mode::Auto, &Wanted::of(settings)).await?;
-    let mode = chosen.launcher.mode();
-    let choice = match chosen.launcher.choice() {
-        Some(choice) => choice,
-        None => Choice::of(settings.kernel.name.as_deref(), &mut |_| {})?,
-    };
+    if let Some(choice) = chosen.launcher.choice() {
+        return Ok((chosen.launcher, choice));
+    }
+    let started = Instant::now();
+    // Something is told only if an environment has to be made.
+    let mut made = false;
+    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| {
+        made = true;
+        tell(News::Step(step));
+    })?;
+    if made {
+        let found = format!("made, once, in {:.0} s", started.elapsed().as_secs_f64());
+        tell(News::Check(Check::pass("Python environment", found)));
+    }
+    Ok((chosen.launcher, choice))
+}
+
+/// What the cell gave.
+async fn attempt(
+    settings: &Settings,
+    launcher: Arc<dyn Launcher>,
+    choice: Choice,
+) -> Result<String, KernelError> {
     let folder = tempfile::tempdir().map_err(|error| KernelError::Launch(error.to_string()))?;
     let options = Options {
         tap: None,
-        launcher: chosen.launcher,
+        launcher,
         choice,
         transport: Transport::Ipc,
         cwd: folder.path().to_path_buf(),
@@ -73,11 +106,8 @@ async fn attempt(settings: &Settings) -> Result<(&'static str, String), KernelEr
         .run("1 + 1", &mut |_: Event| {}, &mut NoInput, &mut interrupts)
         .await?;
     executor.shutdown().await;
-    Ok((
-        mode,
-        match outcome.status {
-            Status::Ok => outcome.values.trim().to_owned(),
-            _ => outcome.report(200),
-        },
-    ))
+    Ok(match outcome.status {
+        Status::Ok => outcome.values.trim().to_owned(),
+        _ => outcome.report(200),
+    })
 }

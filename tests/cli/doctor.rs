@@ -1,10 +1,12 @@
 //! `heddle doctor`: one line for each thing that Heddle needs, and what to do where it is not there.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::heddle::Heddle;
+use crate::heddle::{Heddle, finish, managed_python};
+use crate::python::with_fake_python;
 
 #[test]
 fn each_check_has_a_verdict_and_what_is_not_right_a_way_on() {
@@ -54,4 +56,45 @@ fn all_faults_of_the_configuration_are_told_and_everything_else_is_checked() {
     ] {
         assert!(ran.out.contains(told), "{told}\n{}", ran.out);
     }
+}
+
+#[test]
+fn making_the_python_environment_is_shown_and_is_no_part_of_the_trial() {
+    const MAKING: f64 = 6.0;
+    let heddle = Heddle::bare();
+    // Its `venv` takes a while, and gives an environment that is ready.
+    let pip = "exit 0";
+    let venv = format!(
+        r#"/bin/mkdir -p "$3/bin"; printf '#!/bin/sh\nexec {} "$@"\n' > "$3/bin/python"; /bin/chmod 755 "$3/bin/python"; /bin/sleep {MAKING}"#,
+        managed_python().display()
+    );
+    with_fake_python(&heddle, "[3, 12]", &venv, pip);
+    let mut command = heddle.command(["doctor", "--json"]);
+    command
+        .env("XDG_DATA_HOME", heddle.path("data"))
+        .env("XDG_CACHE_HOME", heddle.path("cache"));
+    let started = Instant::now();
+    let ran = finish(command.spawn().unwrap());
+    let took = started.elapsed().as_secs_f64();
+    let checks: Vec<Value> = ran
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let found = |name: &str| {
+        let check = checks.iter().find(|check| check["name"] == name);
+        check.and_then(|check| check["found"].as_str())
+    };
+    let Some(trial) = found("a trial").filter(|it| it.contains("in sandbox mode")) else {
+        return eprintln!("skipped: no cell runs in a sandbox here: {ran:?}");
+    };
+    assert!(
+        ran.err.contains("Preparing a Python environment in "),
+        "{ran:?}"
+    );
+    assert!(found("Python environment").unwrap().starts_with("made"));
+    let words: Vec<&str> = trial.split(' ').collect();
+    let at = words.iter().position(|word| *word == "from").unwrap();
+    let seconds: f64 = words[at - 2].parse().unwrap();
+    assert!(took - seconds >= MAKING, "{seconds} of {took}: {ran:?}");
 }

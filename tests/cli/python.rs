@@ -8,7 +8,7 @@ use crate::heddle::{Heddle, Ran, finish, managed_python};
 
 /// A `python3` of our own making on PATH: `venv` and `pip` are shell code for `python3 -m venv DIR` and
 /// `DIR/bin/python -m pip …`.
-fn with_fake_python(heddle: &Heddle, version: &str, venv: &str, pip: &str) {
+pub fn with_fake_python(heddle: &Heddle, version: &str, venv: &str, pip: &str) {
     let script = format!(
         r#"#!/bin/sh
 case "$1 $2" in

@@ -109,11 +109,9 @@ fn code_that_fills_the_memory_of_names_hides_none() {
     }
     namespace.check(&policy, "m = pd.io.common");
     assert_eq!(namespace.check(&policy, "m.os.x")[0].rule, Rule::Module);
-    let circles = format!(
-        "m{} = pd.io.common{}",
-        "m".repeat(10),
-        ".os.sys".repeat(10_000)
-    );
+    let deletes = namespace.risks(None, "p.unlink()");
+    assert_eq!(deletes[0].kind, RiskKind::FileDeletion);
+    let circles = format!("m = pd.io.common{}", ".os.sys".repeat(10_000));
     namespace.check(&policy, &circles);
     assert!(namespace.check(&policy, "df.head()\nx.mean()").is_empty());
 }

@@ -4,7 +4,7 @@ use ruff_python_ast::{Expr, ExprCall, IpyEscapeKind};
 use ruff_text_size::Ranged;
 
 use super::Walk;
-use crate::policy::binding::Chain;
+use crate::policy::binding::{Chain, Origin};
 use crate::policy::tables::{self, Effect};
 use crate::policy::{RiskKind, Rule, paths};
 
@@ -183,7 +183,8 @@ impl Walk<'_> {
         };
         // What starts in a module is known by its whole name.
         let name = attribute.attr.as_str();
-        let of_module = self.scopes.trace(chain).iter().any(|it| it.is_known());
+        let traced = self.scopes.trace(chain);
+        let of_module = traced.iter().any(|it| it.origin == Origin::Here);
         match name {
             "unlink" | "rmdir" | "rmtree" if !of_module => {
                 self.risk(at, RiskKind::FileDeletion, format!(".{name}()"))
