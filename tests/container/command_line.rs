@@ -164,7 +164,7 @@ fn the_mode_that_is_found_is_said_in_a_line() {
         );
         let text = announced("tcp://build.invalid:2375", project.path());
         assert!(
-            text.contains("Code runs in sandbox mode") && text.contains("another machine"),
+            text.contains("Code runs in sandbox mode") && text.contains("reached over a network"),
             "{text}"
         );
     });
