@@ -100,7 +100,7 @@ impl Container {
             .collect();
         let kept = Kept::find(&written).map_err(KernelError::Launch)?;
         let mut folders = self.folders(&launch, &kept, stranger.is_some(), &name);
-        let hidden: Vec<PathBuf> = kept.settings().cloned().collect();
+        let hidden = self.hidden(&kept, &launch.folder)?;
         let duties = Duties {
             written,
             kept,
@@ -165,6 +165,28 @@ impl Container {
         }
     }
 
+    /// What has nothing in its place inside: an empty file, or where none of ours can be mounted the device, which takes
+    /// what is written to it.
+    fn hidden(&self, kept: &Kept, folder: &Path) -> Result<Vec<Folder>, KernelError> {
+        let nothing = match self.relayed {
+            true => PathBuf::from("/dev/null"),
+            false => folder.join("empty"),
+        };
+        let settings: Vec<&PathBuf> = kept.settings().collect();
+        if !settings.is_empty() && !self.relayed {
+            std::fs::write(&nothing, "").map_err(|source| KernelError::Folder {
+                path: nothing.clone(),
+                source,
+            })?;
+        }
+        let hidden = settings.into_iter().map(|path| Folder {
+            outside: nothing.clone(),
+            inside: path.clone(),
+            writable: false,
+        });
+        Ok(hidden.collect())
+    }
+
     /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
     /// lent to the user inside: mounted elsewhere first, through a map of owners.
     fn folders(&self, launch: &Launch, kept: &Kept, is_lent: bool, name: &str) -> Vec<Folder> {
@@ -193,7 +215,7 @@ impl Container {
         &self,
         launch: &Launch,
         folders: &[Folder],
-        hidden: &[PathBuf],
+        hidden: &[Folder],
         user: String,
     ) -> ContainerCreateBody {
         let grants = &launch.grants;
@@ -285,7 +307,7 @@ impl Container {
                         .iter()
                         .filter(|_| !self.engine.selinux)
                         .map(Folder::to_mount)
-                        .chain(hidden.iter().map(|path| empty(path)))
+                        .chain(hidden.iter().map(Folder::to_mount))
                         .collect(),
                 ),
                 ..HostConfig::default()
@@ -382,16 +404,6 @@ pub(super) struct Folder {
     pub(super) outside: PathBuf,
     pub(super) inside: PathBuf,
     pub(super) writable: bool,
-}
-
-/// Nothing in the place of a file.
-fn empty(path: &Path) -> Mount {
-    let nothing = Folder {
-        outside: "/dev/null".into(),
-        inside: path.into(),
-        writable: false,
-    };
-    nothing.to_mount()
 }
 
 impl Folder {
