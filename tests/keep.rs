@@ -223,6 +223,15 @@ async fn a_kept_kernel_ends_when_nobody_asks_anything_for_long_enough() {
 }
 
 #[tokio::test]
+async fn a_kept_kernel_ends_with_its_session() {
+    let (_server, world) = world(&["x = 1"]).await;
+    world.ask(&["--keep", "first"]).await;
+    let folder = kept_folder(&world);
+    std::fs::remove_dir_all(world.session()).unwrap();
+    eventually(SOON, "the end of the kept kernel", || !folder.exists()).await;
+}
+
+#[tokio::test]
 async fn a_keeper_that_is_killed_takes_its_kernel_along_and_the_session_says_what_is_lost() {
     let (_server, world) = world(&["x = 1", "print('x' in globals())"]).await;
     world.ask(&["--keep", "first"]).await;

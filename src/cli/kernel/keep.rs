@@ -19,6 +19,9 @@ use crate::kernel::RunFolder;
 use crate::session;
 use crate::session::whereabouts::{Note, Surroundings, Way};
 
+/// How often it is looked whether the session is still there.
+const LOOK: Duration = Duration::from_secs(2);
+
 #[derive(Args)]
 pub struct Keep {
     /// The session's id
@@ -55,17 +58,28 @@ impl Keep {
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
+        let session = workspace.folder().to_path_buf();
         let backing =
             Served::new(global, self.kernel, Whose::Session(workspace)).telling(Arc::new(tell));
         announce(&folder.connection_file());
-        let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, async {
-            terminate.recv().await;
-        })
-        .await;
+        let ended = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                () = removed(&session) => {}
+            }
+        };
+        let served = bridge::serve(&folder.connection, Arc::new(backing), conduct, ended).await;
         drop(kept);
         served
             .map(|_| Exit::Done)
             .map_err(|error| CliError::Missing(error.to_string()))
+    }
+}
+
+/// Waits until the session is no more, after which nobody could find its kernel.
+async fn removed(session: &Path) {
+    while session.exists() {
+        tokio::time::sleep(LOOK).await;
     }
 }
 
