@@ -154,7 +154,11 @@ async fn a_kept_kernel_has_its_variables_when_the_session_goes_on_and_is_everybo
 
 #[tokio::test]
 async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
-    let (_server, world) = world(&["answer = 6 * 7", "print('then', answer)"]).await;
+    let (_server, world) = world(&[
+        "answer = 6 * 7",
+        "import time; print('be' + 'gun'); time.sleep(2); print('then', answer)",
+    ])
+    .await;
     let mut chat = Terminal::start(&world, &["chat", "--mode", "sandbox"]);
     chat.until("heddle> ").await;
     chat.line("first");
@@ -181,11 +185,12 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
     let again = world.run(&["session", "connect"]).await.text();
     assert_eq!(again, connected);
 
-    // Who shuts down what was shared ends the bridge, and no more.
+    // Who shuts down what was shared ends the bridge, and no more, whatever runs at the terminal.
+    chat.line("second");
+    chat.until("begun").await;
     let request = ShutdownRequest { restart: false };
     let mut exchange = client.request(Channel::Control, request.into());
     assert!(collect(&mut exchange).await.died.is_none());
-    chat.line("second");
     chat.until("then theirs").await;
     chat.until("heddle> ").await;
     eventually(SOON, "the end of the bridge", || !file.exists()).await;

@@ -616,8 +616,11 @@ impl Bridge {
         self.relay.disconnect();
         match std::mem::replace(&mut self.seat, Seat::Empty) {
             Seat::Here(executor) => {
-                // Code that runs is stopped, and what it has to tidy up has its moment.
-                executor.kernel().interrupt();
+                // Code that runs is stopped, and what it has to tidy up has its moment. In a kernel that is only left,
+                // it may be somebody else's.
+                if executor.kernel().is_ours() || self.relay.has_cells() {
+                    executor.kernel().interrupt();
+                }
                 let _ = tokio::time::timeout(FAREWELL, executor.shutdown()).await;
             }
             Seat::Starting(start) => cut_off(start).await,

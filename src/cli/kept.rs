@@ -161,8 +161,16 @@ async fn begin(
         }
         Ok::<_, std::io::Error>((line, reason))
     });
+    let Ok(answer) = tokio::time::timeout(PATIENCE, answer).await else {
+        // Which ends the reading, too.
+        let _ = child.kill();
+        let _ = child.wait();
+        return Err(failed(format!(
+            "its process said nothing for {} s",
+            PATIENCE.as_secs()
+        )));
+    };
     let (line, reason) = answer
-        .await
         .map_err(|error| failed(error.to_string()))?
         .map_err(|error| failed(error.to_string()))?;
     match line.trim_end() {

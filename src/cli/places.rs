@@ -47,10 +47,15 @@ pub fn refusal(path: &Path) -> Option<String> {
             path.display()
         ));
     }
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let own = own
-        .iter()
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let usual = PathBuf::from(format!("/run/user/{}", Uid::effective()));
+    let own = runtime
+        .into_iter()
+        .chain([usual])
         .flat_map(|folder| ["docker.sock", "podman/podman.sock"].map(|name| folder.join(name)));
+    let named = std::env::var("DOCKER_HOST").ok();
+    let named = named.and_then(|host| Some(PathBuf::from(host.strip_prefix("unix://")?)));
+    let own = own.chain(named);
     let engines = ENGINES.iter().map(PathBuf::from).chain(own);
     let inside = |socket: PathBuf| socket.canonicalize().is_ok_and(|it| it.starts_with(path));
     engines.into_iter().any(inside).then(|| {

@@ -242,8 +242,16 @@ fn mount(named: &str, text: &str) -> Result<Mount, CliError> {
 pub fn working_directory(launcher: &dyn Launcher, tell: Tell) -> Result<PathBuf, CliError> {
     let cwd =
         std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
-    if launcher.mode() == "local" || places::secret(&cwd).is_none() {
+    if launcher.mode() == "local" {
         return Ok(cwd);
+    }
+    if places::secret(&cwd).is_none() {
+        return match places::refusal(&cwd) {
+            None => Ok(cwd),
+            Some(reason) => Err(CliError::Usage(format!(
+                "code cannot work here: {reason}, and start there"
+            ))),
+        };
     }
     let own = cwd.join("heddle");
     std::fs::create_dir_all(&own)

@@ -41,15 +41,19 @@ impl Kept {
                 kept.paths.push(path);
                 continue;
             }
-            let target = fs::canonicalize(&path).unwrap_or_default();
-            if folders.iter().any(|folder| target.starts_with(folder)) {
+            let text = fs::read_link(&path).unwrap_or_default();
+            // What lies behind a folder that code can write to, it can put something else behind.
+            let first = lexical(&path.parent().unwrap_or(Path::new("/")).join(&text));
+            let target = fs::canonicalize(&path).unwrap_or_else(|_| first.clone());
+            let inside = |target: &Path| folders.iter().any(|folder| target.starts_with(folder));
+            if inside(&first) || inside(&target) {
                 return Err(format!(
-                    "{} is a link to {}, which the code could change. Put the file itself there, or its target into                      a folder that the code cannot write to",
+                    "{} is a link to {}, which the code could change. Put the file itself there, or its target into \
+                     a folder that the code cannot write to",
                     path.display(),
                     target.display()
                 ));
             }
-            let text = fs::read_link(&path).unwrap_or_default();
             kept.links.push((path, text));
         }
         Ok(kept)
@@ -70,8 +74,30 @@ impl Kept {
     }
 }
 
+/// Lets the owner of a folder write to it.
+fn open(folder: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mut permissions = fs::metadata(folder)?.permissions();
+    permissions.set_mode(permissions.mode() | 0o700);
+    fs::set_permissions(folder, permissions)
+}
+
 pub(crate) fn is_settings(path: &Path) -> bool {
     PROJECT_FILES.iter().any(|name| path.ends_with(name)) && path.is_file()
+}
+
+/// Without `.` and `..`, links not followed.
+fn lexical(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
 }
 
 /// Gives another name to those that are in these folders now and were not `known` before. Nobody may be writing there
@@ -80,18 +106,29 @@ pub(crate) fn set_aside(folders: &[PathBuf], known: &Kept) {
     let made = folders.iter().flat_map(|folder| names(folder));
     for path in made.filter(|path| !known.has(path)) {
         let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        let other = |number: u32| {
+        let other = |number: &str| {
             let mut name = path.clone().into_os_string();
-            name.push(match number {
-                1 => format!(".{LEFT}"),
-                n => format!(".{LEFT}-{n}"),
-            });
+            name.push(format!(".{LEFT}{number}"));
             PathBuf::from(name)
         };
-        if is_there(&path)
-            && let Some(free) = (1..1000).map(other).find(|path| !is_there(path))
-        {
-            let _ = fs::rename(&path, free);
+        if !is_there(&path) {
+            continue;
+        }
+        // Code may have taken every name that can be foretold.
+        let names = ["", "-2", "-3", "-4"].map(other).into_iter();
+        let last = || Some(other(&format!("-{}", uuid::Uuid::new_v4().simple())));
+        let mut free = names.chain(last()).filter(|path| !is_there(path));
+        let moved = free.next().is_some_and(|free| {
+            // And have closed the folder.
+            fs::rename(&path, &free)
+                .or_else(|_| {
+                    open(path.parent().unwrap_or(Path::new("/")))?;
+                    fs::rename(&path, &free)
+                })
+                .is_ok()
+        });
+        if !moved {
+            eprintln!("{} was made by code, and cannot be renamed", path.display());
         }
     }
 }
@@ -141,5 +178,25 @@ mod tests {
         std::os::unix::fs::symlink("conf/heddle.toml", &link).unwrap();
         let refused = Kept::find(&folders).unwrap_err();
         assert!(refused.contains("conf/heddle.toml"), "{refused}");
+        // By way of something that leads out now.
+        fs::remove_file(&link).unwrap();
+        std::os::unix::fs::symlink(other.path(), folders[0].join("shared")).unwrap();
+        std::os::unix::fs::symlink("./shared/mine.toml", &link).unwrap();
+        Kept::find(&folders).unwrap_err();
+    }
+
+    #[test]
+    fn what_code_made_goes_however_it_holds_on_to_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("heddle.toml"), "evil").unwrap();
+        for name in ["", "-2", "-3", "-4"] {
+            fs::write(path(&format!("heddle.toml.left-by-code{name}")), "").unwrap();
+        }
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
+        set_aside(&[folder.path().into()], &Kept::default());
+        assert!(!path("heddle.toml").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
     }
 }

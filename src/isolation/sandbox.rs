@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{Cgroup, Limits};
 use super::kept::{self, Kept};
 use super::level::Level;
+use super::supervisor::Heddle;
 use super::{folder, landlock, loopback, mounts};
 
 /// Where the run folder is inside, at the upper level: outside of the private file systems, all of which Landlock lets
@@ -86,10 +87,11 @@ pub(super) fn enter(
     sandbox: &Sandbox,
     cgroup: &Cgroup,
     run_folder: &Path,
+    heddle: &Heddle,
 ) -> Result<PathBuf, String> {
     match sandbox.level {
         Level::Namespaces => {
-            enter_namespaces(sandbox, cgroup, run_folder).map(|()| RUN_FOLDER.into())
+            enter_namespaces(sandbox, cgroup, run_folder, heddle).map(|()| RUN_FOLDER.into())
         }
         Level::Landlock(_) => prepare_lower(sandbox, run_folder).map(|()| run_folder.into()),
     }
@@ -119,7 +121,12 @@ fn prepare_lower(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
         .map_err(|error| format!("no folder for temporary files: {error}"))
 }
 
-fn enter_namespaces(sandbox: &Sandbox, cgroup: &Cgroup, run_folder: &Path) -> Result<(), String> {
+fn enter_namespaces(
+    sandbox: &Sandbox,
+    cgroup: &Cgroup,
+    run_folder: &Path,
+    heddle: &Heddle,
+) -> Result<(), String> {
     let identity = Identity::here();
     let cwd = std::env::current_dir().map_err(|error| format!("no working directory: {error}"))?;
     let (uid, gid) = (Uid::effective(), Gid::effective());
@@ -142,6 +149,7 @@ fn enter_namespaces(sandbox: &Sandbox, cgroup: &Cgroup, run_folder: &Path) -> Re
         };
         kept::set_aside(&sandbox.write, &sandbox.keep);
         cgroup.remove();
+        heddle.clear_up();
         // Inside it is a mount, which cannot be removed. What cannot be removed here is found by the doctor.
         let _ = folder::remove(run_folder);
         std::process::exit(code);

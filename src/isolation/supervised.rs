@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout};
 use tokio::sync::{mpsc, watch};
 
-use super::supervisor::{Report, SUBCOMMAND};
+use super::supervisor::{MEETING_PLACES, Report, SUBCOMMAND};
 
 /// How long a supervisor may take to end its kernel and itself. It is killed then, and the kernel dies with it.
 const STUCK: Duration = Duration::from_secs(10);
@@ -122,6 +122,7 @@ impl Supervised {
             .args(&command.argv)
             .env_clear()
             .envs(command.env)
+            .env(MEETING_PLACES, crate::transport::meeting_places())
             .current_dir(&command.cwd)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

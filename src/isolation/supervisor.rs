@@ -35,6 +35,9 @@ pub const SUBCOMMAND: &str = "supervise";
 /// run folders in there: it is killed together with what would remove them.
 pub(crate) const ENCLOSING: &str = "HEDDLE_RUN_FOLDER";
 
+/// Names to the supervisor where its Heddle makes links, and may leave one should it be killed.
+pub(super) const MEETING_PLACES: &str = "HEDDLE_MEETING_PLACES";
+
 /// How long descendants may take to end once the last of them was found; only a process stuck in the kernel takes longer.
 const LAST_GASP: Duration = Duration::from_secs(5);
 
@@ -98,13 +101,14 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         return 2;
     };
     let folder = PathBuf::from(folder);
+    let heddle = Heddle::above();
     let mut command = Command::new(program);
-    command.args(args);
+    command.args(args).env_remove(MEETING_PLACES);
     if sandbox.is_empty() && !folder.as_os_str().is_empty() {
         command.env(ENCLOSING, &folder);
     }
     let (confinement, cgroup, folder) =
-        match Confinement::begin(&sandbox.to_string_lossy(), &folder) {
+        match Confinement::begin(&sandbox.to_string_lossy(), &folder, &heddle) {
             Ok(begun) => begun,
             Err(reason) => {
                 report(&Report::Failed(reason));
@@ -117,12 +121,42 @@ pub fn main(args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(supervise(command, confinement, &cgroup, &folder)),
+        Ok(runtime) => {
+            let code = runtime.block_on(supervise(command, confinement, &cgroup, &folder));
+            heddle.clear_up();
+            code
+        }
         Err(error) => {
             report(&Report::Failed(format!(
                 "the supervisor cannot run: {error}"
             )));
             1
+        }
+    }
+}
+
+/// The process that this one looks after a kernel for.
+pub(crate) struct Heddle {
+    process: Pid,
+    meeting_places: PathBuf,
+}
+
+impl Heddle {
+    /// The one that has started this process. To be called before it can have ended.
+    pub(crate) fn above() -> Heddle {
+        let named = std::env::var_os(MEETING_PLACES).map(PathBuf::from);
+        Heddle {
+            process: nix::unistd::getppid(),
+            meeting_places: named.unwrap_or_else(crate::transport::meeting_places),
+        }
+    }
+
+    /// Removes what it could not, if it was killed.
+    pub(crate) fn clear_up(&self) {
+        // Whose parent has ended has another.
+        if nix::unistd::getppid() != self.process {
+            let process = self.process.as_raw() as u32;
+            crate::transport::remove_meeting_places(&self.meeting_places, process);
         }
     }
 }
@@ -234,14 +268,18 @@ struct Confinement {
 impl Confinement {
     /// Moves this process into the sandbox, if one is asked for, where the folder may have another name.
     #[cfg(target_os = "linux")]
-    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, Cgroup, PathBuf), String> {
+    fn begin(
+        sandbox: &str,
+        folder: &Path,
+        heddle: &Heddle,
+    ) -> Result<(Confinement, Cgroup, PathBuf), String> {
         if sandbox.is_empty() {
             return Ok((Confinement::default(), Cgroup::default(), folder.into()));
         }
         let sandbox: super::Sandbox =
             serde_json::from_str(sandbox).map_err(|error| format!("no sandbox: {error}"))?;
         let cgroup = Cgroup::enter(&sandbox.limits());
-        let made = super::sandbox::enter(&sandbox, &cgroup, folder).and_then(|folder| {
+        let made = super::sandbox::enter(&sandbox, &cgroup, folder, heddle).and_then(|folder| {
             let rules = super::landlock::Rules::new(&sandbox, &folder)?;
             Ok((rules, folder))
         });
@@ -262,7 +300,11 @@ impl Confinement {
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn begin(sandbox: &str, folder: &Path) -> Result<(Confinement, Cgroup, PathBuf), String> {
+    fn begin(
+        sandbox: &str,
+        folder: &Path,
+        _: &Heddle,
+    ) -> Result<(Confinement, Cgroup, PathBuf), String> {
         match sandbox.is_empty() {
             true => Ok((Confinement::default(), Cgroup, folder.into())),
             false => Err("there is a sandbox on Linux only".into()),

@@ -100,6 +100,11 @@ impl Note {
         surroundings: &Surroundings,
     ) -> Result<Note, SessionError> {
         note.insert(PID.to_owned(), std::process::id().into());
+        // One that is written anew is another, which the end of the one before does not remove.
+        note.insert(
+            "heddle_note".to_owned(),
+            uuid::Uuid::new_v4().to_string().into(),
+        );
         note.insert(SURROUNDINGS.to_owned(), serde_json::json!(surroundings));
         let text = Value::from(note).to_string();
         let failed = SessionError::io("note the session's kernel in", &path);

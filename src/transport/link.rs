@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{self, UnixListener};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,15 +80,39 @@ fn meet() -> std::io::Result<(UnixListener, net::UnixStream)> {
 
 /// A folder that only we can enter, short enough for a socket in it.
 fn meeting_place() -> std::io::Result<TempDir> {
-    const NAME: &str = "heddle-link-123456/s";
-    let mut builder = tempfile::Builder::new();
-    builder
-        .prefix("heddle-link-")
-        .permissions(std::fs::Permissions::from_mode(0o700));
+    tempfile::Builder::new()
+        .prefix(&prefix(std::process::id()))
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(meeting_places())
+}
+
+/// What the names of a process's folders begin with.
+fn prefix(process: u32) -> String {
+    format!("heddle-link-{process}-")
+}
+
+/// Where the folders are in which links are made, each for a moment.
+pub fn meeting_places() -> PathBuf {
+    const NAME: &str = "heddle-link-4294967295-123456/s";
     let root = std::env::temp_dir();
     match root.as_os_str().len() + 1 + NAME.len() <= IPC_PATH_MAX {
-        true => builder.tempdir_in(root),
-        false => builder.tempdir_in("/tmp"),
+        true => root,
+        false => "/tmp".into(),
+    }
+}
+
+/// Removes what a process that was killed in such a moment has left there.
+pub fn remove_meeting_places(root: &Path, process: u32) {
+    let prefix = prefix(process);
+    for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
+        let is_its = entry
+            .file_name()
+            .to_str()
+            .is_some_and(|name| name.starts_with(&prefix));
+        if is_its {
+            // What cannot be removed is found by the doctor.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
     }
 }
 
@@ -177,5 +202,24 @@ pub(super) async fn send<S: SocketSend>(
     tokio::select! {
         sent = socket.send(message) => sent.map_err(|error| TransportError::Closed(error.to_string())),
         reason = gate.closed() => Err(TransportError::Closed(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_left_is_removed_and_nothing_of_others() {
+        let root = tempfile::tempdir().unwrap();
+        let make = |name: &str| {
+            let path = root.path().join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        };
+        let (left, others) = (make("heddle-link-12-abc"), make("heddle-link-123-abc"));
+        std::fs::write(left.join("s"), "").unwrap();
+        remove_meeting_places(root.path(), 12);
+        assert!(!left.exists() && others.exists());
     }
 }

@@ -15,6 +15,7 @@ mod stream;
 
 pub use client::{Dealer, DealerReceiver, DealerSender, Heartbeat, Subscriber};
 pub use gate::Limits;
+pub use link::{meeting_places, remove_meeting_places};
 pub use queue::{ByteQueue, Popped};
 pub use server::{Publisher, PublisherSender, Router, RouterSender, Subscription, bind_heartbeat};
 

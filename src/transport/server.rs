@@ -21,7 +21,7 @@ use crate::protocol::Address;
 const MAX_CONNECTIONS: usize = 256;
 /// How long a channel takes no connections when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
-/// Messages of one channel that wait for us, and their KiB; beyond that the senders wait.
+/// Messages of one channel that wait for us, and their KiB; beyond that no sender's next one is taken.
 const INBOX: usize = 256;
 const INBOX_KIB: u32 = 64 << 10;
 /// Bytes that wait for one slow peer; beyond that a subscriber misses some, and another client is disconnected.

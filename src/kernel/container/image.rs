@@ -329,6 +329,10 @@ async fn build_all(
         {
             progress(line);
             said.push(line.to_owned());
+            // The step that fails is among the last.
+            if said.len() > 64 * LAST_LINES {
+                said.drain(..32 * LAST_LINES);
+            }
         }
     }
     Ok(())

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::lent::{self, Lent};
 use super::{EngineProblem, Surroundings, engine};
 use crate::isolation::kept::{self, Kept};
+use crate::isolation::supervisor::Heddle;
 
 /// The hidden subcommand that makes the binary a keeper.
 pub const SUBCOMMAND: &str = "keep-container";
@@ -57,6 +58,7 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         eprintln!("heddle {SUBCOMMAND} is started by heddle itself and needs its duties");
         return 2;
     };
+    let heddle = Heddle::above();
     let prepared = duties.prepare();
     let said = match &prepared {
         Ok(_) => "ready".to_owned(),
@@ -72,6 +74,7 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
     }
     drop(prepared);
     lent::clear_up();
+    heddle.clear_up();
     // A folder that is gone already is what was wanted.
     let _ = std::fs::remove_dir_all(&duties.folder);
     0
