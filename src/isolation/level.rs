@@ -104,6 +104,7 @@ fn attempt(supervisor: &Path, level: Level) -> Result<(), String> {
         network: false,
         memory: u64::MAX,
         processes: 64,
+        file_size: u64::MAX,
         cpus: 0.0,
     };
     let sandbox = serde_json::to_string(&empty).map_err(|error| error.to_string())?;

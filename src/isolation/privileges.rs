@@ -57,14 +57,24 @@ fn count_alone() -> io::Result<()> {
 const STRANGER_ALONE: &[u8] = b"65533 65533 1";
 
 /// Sets the limits that the kernel of the machine keeps by itself.
-pub(super) fn limit(processes: u64) -> io::Result<()> {
-    for (resource, value) in [(libc::RLIMIT_NPROC, processes), (libc::RLIMIT_CORE, 0)] {
-        let limit = libc::rlimit {
-            rlim_cur: value,
-            rlim_max: value,
+pub(super) fn limit(processes: u64, file_size: u64) -> io::Result<()> {
+    for (resource, value) in [
+        (libc::RLIMIT_NPROC, processes),
+        (libc::RLIMIT_FSIZE, file_size),
+        (libc::RLIMIT_CORE, 0),
+    ] {
+        let mut limit = libc::rlimit {
+            rlim_cur: 0,
+            rlim_max: 0,
         };
-        // SAFETY: the limit outlives the call.
-        check(unsafe { libc::setrlimit(resource, &limit) })?;
+        // SAFETY: the limit outlives the calls.
+        unsafe {
+            check(libc::getrlimit(resource, &mut limit))?;
+            // What was narrower before cannot be widened.
+            limit.rlim_max = limit.rlim_max.min(value);
+            limit.rlim_cur = limit.rlim_max;
+            check(libc::setrlimit(resource, &limit))?;
+        }
     }
     Ok(())
 }

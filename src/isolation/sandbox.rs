@@ -42,6 +42,8 @@ pub struct Sandbox {
     pub memory: u64,
     /// Processes and threads.
     pub processes: u64,
+    /// Bytes of the largest file.
+    pub file_size: u64,
     /// CPUs that may be used at a time, where that can be limited; 0 for all.
     pub cpus: f64,
 }

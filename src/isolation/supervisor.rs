@@ -350,12 +350,12 @@ impl Confinement {
     /// Gives up in the kernel's process what it must not have. Called between fork and exec.
     #[cfg(target_os = "linux")]
     fn complete(&self, processes: u64) -> std::io::Result<()> {
-        let Some((_, rules, filter)) = &self.sandbox else {
+        let Some((sandbox, rules, filter)) = &self.sandbox else {
             return Ok(());
         };
         super::privileges::offer()?;
         super::privileges::give_up(super::sandbox::Identity::here())?;
-        super::privileges::limit(processes)?;
+        super::privileges::limit(processes, sandbox.file_size)?;
         rules.enforce()?;
         filter.install()
     }

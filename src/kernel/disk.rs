@@ -1,8 +1,8 @@
 //! The disks that an isolated kernel writes to: it leaves some of each to everybody else.
 //!
 //! Its own file systems are in memory and limited with that. Its working directory and what it was given to write to are
-//! the user's, on disks that no limit of a kernel's is on; so it is ended, like one that takes too much memory, before
-//! it has filled one.
+//! the user's, on disks that no limit of a kernel's is on; so it is ended, like one that takes too much memory, when
+//! little is left. No file of a sandboxed one can be larger than what it may take.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,6 +57,15 @@ impl Disks {
                 );
             }
         }
+    }
+}
+
+/// The largest file that a kernel may write, in bytes: what its working directory's disk has beside the reserve. One that
+/// takes all at once would have it before anybody has looked.
+pub(super) fn largest_file(cwd: &Path, grants: &Grants) -> u64 {
+    match free(cwd) {
+        Some(free) if grants.disk_free > 0 => free - grants.disk_free.min(free / 2),
+        _ => u64::MAX,
     }
 }
 

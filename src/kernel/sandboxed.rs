@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use futures_util::future::BoxFuture;
 
-use super::KernelError;
 use super::launcher::{Launch, Launcher, Process};
+use super::{KernelError, disk};
 use crate::isolation::level::{self, Found, Level};
 use crate::isolation::{
     Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
@@ -96,6 +96,7 @@ impl Sandboxed {
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
+            file_size: disk::largest_file(&launch.cwd, grants),
             cpus: grants.cpus,
         })
     }
