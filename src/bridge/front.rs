@@ -170,9 +170,9 @@ impl Desk {
             .is_some_and(|identity| self.stdin.reaches(identity))
     }
 
-    /// Whether a front end is connected.
-    pub fn has_clients(&self) -> bool {
-        self.shell.has_clients()
+    /// Waits until some front end is connected, or none.
+    pub async fn has_clients(&self, any: bool) {
+        self.shell.has_clients(any).await;
     }
 
     /// Publishes something that `request` caused.

@@ -44,8 +44,6 @@ use relay::Relay;
 
 /// Bytes of requests that wait here for the kernel; beyond that the front ends wait.
 const WAITING: usize = 64 << 20;
-/// How often it is looked whether anybody is connected.
-const PRESENCE: Duration = Duration::from_secs(1);
 /// How long a cell waits for the kernel's start before it is told what it waits for.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long a kernel may take to say who it is, once it is ready.
@@ -697,11 +695,11 @@ async fn quiet(relay: &Relay, desk: &Desk, idle: Option<Duration>) {
         return std::future::pending().await;
     };
     relay.cells_done().await;
-    let mut since = Instant::now();
-    while since.elapsed() < idle {
-        tokio::time::sleep(idle.min(PRESENCE)).await;
-        if desk.has_clients() {
-            since = Instant::now();
+    loop {
+        desk.has_clients(false).await;
+        tokio::select! {
+            () = tokio::time::sleep(idle) => return,
+            () = desk.has_clients(true) => {}
         }
     }
 }

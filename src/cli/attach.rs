@@ -76,7 +76,7 @@ impl Attach {
                 ("llm.replay", self.model.replay.clone()),
             ],
         )?;
-        let kernel = self.join(&setup::running_sessions(global)).await?;
+        let kernel = self.join(&setup::running_sessions(&loaded)).await?;
         // Up to here Ctrl-C simply ends the program.
         match code {
             Some(code) => self.execute(kernel, &code, piped, global).await,

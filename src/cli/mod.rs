@@ -3,6 +3,7 @@
 mod approver;
 mod ask;
 mod attach;
+mod briefing;
 mod chat;
 mod check;
 mod config;

@@ -191,6 +191,6 @@ mod tests {
         let (engine, checks) = super::engine(&fake.surroundings(), &Settings::default()).await;
         assert!(engine.is_none() && checks.len() == 1);
         assert!(checks[0].found.contains("does not answer"), "{checks:?}");
-        assert!(started.elapsed() < engine::QUICK + engine::QUICK / 2);
+        assert!(started.elapsed() < 10 * engine::QUICK);
     }
 }

@@ -87,11 +87,7 @@ async fn attempt(
             ..Grants::default()
         },
     };
-    let places = Places {
-        artifacts: None,
-        texts: None,
-        watch: false,
-    };
+    let places = Places::default();
     let limits = Limits {
         timeout: Some(settings.kernel.start_timeout),
         characters: 100,

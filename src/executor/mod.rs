@@ -22,8 +22,8 @@ use crate::kernel::{Kernel, KernelError, Options};
 use crate::protocol::Header;
 use artifacts::Snapshot;
 
-/// Where things go.
-#[derive(Clone, Debug)]
+/// Where things go; by default nowhere.
+#[derive(Clone, Debug, Default)]
 pub struct Places {
     /// Pictures and other rich outputs are saved here; `None`: they are only shown.
     pub artifacts: Option<PathBuf>,

@@ -209,6 +209,6 @@ mod tests {
         let chosen = container(&fake.surroundings(), &wanted, engine::QUICK).await;
         let reason = chosen.err().unwrap().reason;
         assert!(reason.contains("does not answer (300 ms)"), "{reason}");
-        assert!(started.elapsed() < engine::QUICK + engine::QUICK / 2);
+        assert!(started.elapsed() < 10 * engine::QUICK);
     }
 }

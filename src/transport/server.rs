@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use zeromq::{RouterSocket, Socket, SocketRecv, XPubSocket};
 
@@ -82,7 +82,34 @@ where
 }
 
 type Outbox = Arc<ByteQueue<Frames>>;
-type Outboxes = Arc<Mutex<HashMap<Bytes, Outbox>>>;
+type Outboxes = Arc<Clients>;
+
+/// The clients that are connected, by their identities.
+#[derive(Default)]
+struct Clients {
+    outboxes: Mutex<HashMap<Bytes, Outbox>>,
+    any: watch::Sender<bool>,
+}
+
+impl Clients {
+    fn add(&self, identity: Bytes, outbox: Outbox) {
+        let mut outboxes = lock(&self.outboxes);
+        outboxes.insert(identity, outbox);
+        self.any.send_replace(true);
+    }
+
+    /// Forgets a client, unless another has come under its identity.
+    fn remove(&self, identity: &Bytes, outbox: &Outbox) {
+        let mut outboxes = lock(&self.outboxes);
+        let is_still = outboxes
+            .get(identity)
+            .is_some_and(|owner| Arc::ptr_eq(owner, outbox));
+        if is_still {
+            outboxes.remove(identity);
+        }
+        self.any.send_replace(!outboxes.is_empty());
+    }
+}
 
 /// A ROUTER for any number of clients: shell, control or stdin. Messages begin with the client's identity frame,
 /// in both directions.
@@ -127,19 +154,20 @@ impl Router {
 }
 
 impl RouterSender {
-    /// Whether any client is connected.
-    pub fn has_clients(&self) -> bool {
-        !lock(&self.0).is_empty()
+    /// Waits until some client is connected, or none.
+    pub async fn has_clients(&self, any: bool) {
+        // An error would mean that we are gone.
+        let _ = self.0.any.subscribe().wait_for(|now| *now == any).await;
     }
 
     /// Whether a client with this identity is connected.
     pub fn reaches(&self, identity: &Bytes) -> bool {
-        lock(&self.0).contains_key(identity)
+        lock(&self.0.outboxes).contains_key(identity)
     }
 
     /// Waits until the clients have been sent what waits for them.
     pub async fn drained(&self) {
-        let all: Vec<Outbox> = lock(&self.0).values().cloned().collect();
+        let all: Vec<Outbox> = lock(&self.0.outboxes).values().cloned().collect();
         for outbox in all {
             outbox.drained().await;
         }
@@ -150,7 +178,7 @@ impl RouterSender {
     pub fn send(&self, frames: Frames) {
         let outbox = frames
             .first()
-            .and_then(|identity| lock(&self.0).get(identity).cloned());
+            .and_then(|identity| lock(&self.0.outboxes).get(identity).cloned());
         if let Some(outbox) = outbox {
             let bytes = frames.iter().map(Bytes::len).sum();
             outbox.push(frames, bytes, true);
@@ -173,7 +201,7 @@ async fn serve_router(
     let mut receiver = Receiver::new(receive, gate.clone());
     let mut sender = Sender::new(send, gate);
     let outbox = Outbox::new(ByteQueue::new(BACKLOG));
-    lock(&outboxes).insert(identity.clone(), outbox.clone());
+    outboxes.add(identity.clone(), outbox.clone());
     let receive = async {
         while let Ok(frames) = receiver.recv().await {
             let bytes: usize = frames.iter().map(Bytes::len).sum();
@@ -196,13 +224,7 @@ async fn serve_router(
         }
     };
     tokio::select! { () = receive => {}, () = send => {} }
-    let mut outboxes = lock(&outboxes);
-    if outboxes
-        .get(&identity)
-        .is_some_and(|owner| Arc::ptr_eq(owner, &outbox))
-    {
-        outboxes.remove(&identity);
-    }
+    outboxes.remove(&identity, &outbox);
 }
 
 /// A subscriber of a [`Publisher`] has subscribed to `topic`.

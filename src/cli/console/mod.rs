@@ -329,11 +329,7 @@ fn leaves(line: &str) -> bool {
 }
 
 fn own_places() -> Places {
-    Places {
-        artifacts: None,
-        texts: None,
-        watch: false,
-    }
+    Places::default()
 }
 
 fn own_limits() -> Limits {

@@ -17,7 +17,9 @@ const NAME: usize = 40;
 pub async fn run(global: &Global) -> Result<Exit, CliError> {
     let python = python::find()?;
     let installed = discovery::list(&prefixes());
-    let sessions = setup::running_sessions(global);
+    // Other kernels are listed whatever the settings are.
+    let sessions = setup::read(global, &[]);
+    let sessions = sessions.map_or_else(|_| Vec::new(), |loaded| setup::running_sessions(&loaded));
     let running: Vec<(PathBuf, ConnectionInfo)> = connections::answering(&sessions).collect().await;
     if global.json {
         let kernels: Vec<serde_json::Value> = installed

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::bridge::{self, Backing, Wish};
+use crate::cli::briefing;
 use crate::cli::error::CliError;
 use crate::cli::setup::{self, Author, Said, Tell};
 use crate::cli::{Global, KernelArgs};
@@ -154,11 +155,7 @@ impl Served {
             ..options
         };
         // What the front end shows is the front end's to keep.
-        let places = Places {
-            artifacts: None,
-            texts: None,
-            watch: false,
-        };
+        let places = Places::default();
         let executor = Executor::start(options, places, limits).await?;
         Ok(executor.with_packages(packages))
     }
@@ -184,7 +181,7 @@ impl Served {
         let found = Surroundings {
             mode: launcher.mode().to_owned(),
             kernel: choice.name().to_owned(),
-            environment: setup::environment(
+            environment: briefing::environment(
                 launcher.mode(),
                 &choice,
                 settings,

@@ -110,11 +110,7 @@ impl Backing for Shared {
             let found = found.ok_or("the session has ended, and its kernel with it")?;
             let joined = join(&found.connection_file, cwd, tap).await;
             let kernel = joined.map_err(|error| error.to_string())?;
-            let places = Places {
-                artifacts: None,
-                texts: None,
-                watch: false,
-            };
+            let places = Places::default();
             Ok(Executor::over(kernel, places, limits))
         })
     }

@@ -357,7 +357,8 @@ mod tests {
         let started = Instant::now();
         let problem = find(&at(&[&paths[0], &paths[1]]), QUICK).await.unwrap_err();
         assert!(matches!(problem, EngineProblem::NoAnswer { .. }));
-        assert!(started.elapsed() < QUICK + QUICK / 2);
+        // Far less than the engine itself is given, however busy the machine is.
+        assert!(started.elapsed() < 10 * QUICK);
     }
 
     #[tokio::test]
@@ -367,7 +368,8 @@ mod tests {
         let started = Instant::now();
         let problem = find(&half.surroundings(), QUICK).await.unwrap_err();
         assert!(matches!(problem, EngineProblem::NoAnswer { .. }));
-        assert!(started.elapsed() < QUICK + QUICK / 2);
+        // Far less than the engine itself is given, however busy the machine is.
+        assert!(started.elapsed() < 10 * QUICK);
         let sockets = [half.socket(), whole.socket()];
         let found = find(&at(&[&sockets[0], &sockets[1]]), QUICK).await.unwrap();
         assert_eq!(found.socket, sockets[1]);
