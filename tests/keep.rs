@@ -218,9 +218,18 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
 #[tokio::test]
 async fn a_kept_kernel_ends_when_nobody_asks_anything_for_long_enough() {
     let (_server, world) = world(&["x = 1"]).await;
-    let world = world.with("HEDDLE_KERNEL_KEEP", "1");
+    let world = world.with("HEDDLE_KERNEL_KEEP", "3");
     let ended = world.ask(&["--keep", "first"]).await;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
+    // Who is connected may be thinking.
+    let note = kept_folder(&world).join("clients.json");
+    let info = ConnectionInfo::from_json(&std::fs::read(note).unwrap()).unwrap();
+    let deadline = tokio::time::Instant::now() + SOON;
+    let client = Client::connect(&info, deadline).await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(6), client.death()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    assert_eq!(run(&client, "x").await.value.as_deref(), Some("1"));
+    drop(client);
     eventually(SOON, "the end of the kept kernel", || {
         world.processes().is_empty()
     })
