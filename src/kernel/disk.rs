@@ -12,7 +12,8 @@ use super::launcher::Grants;
 /// How often it is looked at what is left.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// The disks of one kernel.
+/// The disks of one kernel; by default none is looked at.
+#[derive(Default)]
 pub(super) struct Disks {
     places: Vec<Place>,
 }

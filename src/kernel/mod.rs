@@ -502,10 +502,10 @@ async fn run(
     resource_dir: &std::path::Path,
     folder: &RunFolder,
 ) -> Result<Running, KernelError> {
-    let disks = options
-        .launcher
-        .isolates()
-        .then(|| Disks::new(&options.cwd, &options.grants));
+    let disks = match options.launcher.isolates() {
+        true => Disks::new(&options.cwd, &options.grants),
+        false => Disks::default(),
+    };
     let process = launch(options, spec, resource_dir, folder).await?;
     let deadline = Instant::now() + options.start_timeout;
     let connect = Client::connect_tapped(&folder.connection, deadline, options.tap.clone());
@@ -515,7 +515,7 @@ async fn run(
         async move {
             let exit = tokio::select! {
                 exit = process.exit() => exit,
-                reason = full(disks.as_ref()) => {
+                reason = disks.full() => {
                     process.signal(Signal::Kill);
                     Exit::Because(reason)
                 }
@@ -530,14 +530,6 @@ async fn run(
         client,
         watcher,
     })
-}
-
-/// Waits for a disk that is full; none where nobody minds.
-async fn full(disks: Option<&Disks>) -> String {
-    match disks {
-        Some(disks) => disks.full().await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Starts the process.
