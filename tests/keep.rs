@@ -164,6 +164,8 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
     chat.line("first");
     chat.until("Done.").await;
     chat.until("heddle> ").await;
+    let listed = world.run(&["session", "list"]).await;
+    assert!(listed.text().contains("running"), "{listed:?}");
     let connected = world.run(&["session", "connect"]).await.text();
     let file = Path::new(connected.trim());
     assert!(connected.ends_with("clients.json\n"), "{connected}");

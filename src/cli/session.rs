@@ -10,6 +10,7 @@ use super::table::{shortened, table};
 use super::terminal::Terminal;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
+use crate::session::whereabouts::{Way, noted};
 use crate::session::{self, SessionId, Summary, Workspace, export};
 
 /// Columns that a request gets in the list.
@@ -125,17 +126,24 @@ async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
     }
 }
 
+/// A session's kernel: whether it is kept or runs at a terminal, and the connection file of one that is kept.
+type Kernel = Option<(&'static str, Option<PathBuf>)>;
+
 async fn list(global: &Global) -> Result<Exit, CliError> {
     let root = setup::workspace(&setup::load(global, &[])?)?;
     let sessions = session::list(&root)?;
-    let kept = futures_util::future::join_all(sessions.iter().map(|summary| async {
+    let kernels = futures_util::future::join_all(sessions.iter().map(|summary| async {
         let workspace = Workspace::open(&root, &summary.id).ok()?;
-        Some(kept::of(&workspace).await?.connection_file)
+        match kept::of(&workspace).await {
+            Some(kept) => Some(("kept", Some(kept.connection_file))),
+            None => noted(&workspace, Way::Running).map(|_| ("running", None)),
+        }
     }))
     .await;
-    let sessions: Vec<(Summary, Option<PathBuf>)> = sessions.into_iter().zip(kept).collect();
+    let sessions: Vec<(Summary, Kernel)> = sessions.into_iter().zip(kernels).collect();
     if global.json {
-        let line = |(summary, kept): &(Summary, Option<PathBuf>)| {
+        let line = |(summary, kernel): &(Summary, Kernel)| {
+            let (state, kept) = kernel.clone().unzip();
             format!(
                 "{}\n",
                 serde_json::json!({
@@ -146,7 +154,8 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
                     "rounds": summary.rounds,
                     "cells": summary.cells,
                     "status": summary.status,
-                    "kept": kept,
+                    "kernel": state,
+                    "kept": kept.flatten(),
                 })
             )
         };
@@ -162,7 +171,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     }
     let rows: Vec<[String; 6]> = sessions
         .iter()
-        .map(|(summary, kept)| row(summary, kept.is_some()))
+        .map(|(summary, kernel)| row(summary, kernel.as_ref().map_or("–", |kernel| kernel.0)))
         .collect();
     print(&table(
         [
@@ -178,7 +187,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-fn row(summary: &Summary, kept: bool) -> [String; 6] {
+fn row(summary: &Summary, kernel: &str) -> [String; 6] {
     let status = match summary.status {
         Some(Status::Ok) => "ok",
         Some(Status::Error) => "error",
@@ -190,7 +199,7 @@ fn row(summary: &Summary, kept: bool) -> [String; 6] {
         summary.rounds.to_string(),
         summary.cells.to_string(),
         status.to_owned(),
-        if kept { "kept" } else { "–" }.to_owned(),
+        kernel.to_owned(),
         shortened(summary.first_message.as_deref().unwrap_or(""), REQUEST),
     ]
 }
