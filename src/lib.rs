@@ -18,6 +18,7 @@
 //! - [`protocol`]: Jupyter messages: framing, signing, content types; pure, no I/O
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
+//! - [`folders`]: where Heddle keeps its own files
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;
@@ -28,6 +29,7 @@ pub mod conform;
 pub mod doctor;
 pub mod event;
 pub mod executor;
+pub mod folders;
 mod held;
 pub mod isolation;
 pub mod kernel;
