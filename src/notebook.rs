@@ -164,6 +164,12 @@ impl Notebook {
         .map(str::to_lowercase)
     }
 
+    /// The kernelspec that it was saved with.
+    pub fn kernel(&self) -> Option<String> {
+        let name = &self.field("metadata")["kernelspec"]["name"];
+        name.as_str().map(str::to_owned)
+    }
+
     /// A field of the notebook itself; `null` where there is none.
     fn field(&self, key: &str) -> &Value {
         self.root.get(key).unwrap_or(&Value::Null)

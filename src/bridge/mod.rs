@@ -63,6 +63,11 @@ pub trait Backing: Send + Sync + 'static {
     /// The model and its limits, with what a wish changes of them.
     fn place(&self, wish: &Wish) -> Result<Place, String>;
 
+    /// What has changed in the settings and does not count for this process; each change is told once.
+    fn news(&self) -> Option<String> {
+        None
+    }
+
     /// The session that the agent's cells belong to: that of an earlier bridge on these addresses, or a new one.
     fn session(&self) -> Result<Session, String>;
 }
@@ -389,6 +394,10 @@ impl Bridge {
         if told {
             self.desk.publish(&message, ClearOutput { wait: false });
         }
+        if shown && let Some(news) = self.backing.news() {
+            self.tell_first(&message, told, &format!("[{news}]\n"));
+            told = true;
+        }
         match (wish, std::mem::replace(&mut self.seat, Seat::Empty)) {
             (Some(wish), Seat::Here(executor)) => {
                 let (interrupter, interrupts) = interrupts();
@@ -411,7 +420,10 @@ impl Bridge {
                 self.seat = seat;
                 if let Some(client) = self.relay.client() {
                     if let Some(reason) = self.lost.take_if(|_| shown) {
-                        self.tell_lost(&message, told, &reason);
+                        let text = format!(
+                            "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
+                        );
+                        self.tell_first(&message, told, &text);
                         told = true;
                     }
                     self.relay.forward(&client, channel, message, told);
@@ -420,15 +432,12 @@ impl Bridge {
         }
     }
 
-    /// Tells a cell what became of the variables of those before it.
-    fn tell_lost(&self, cell: &RawMessage, begun: bool, reason: &str) {
+    /// Tells a cell something before it runs.
+    fn tell_first(&self, cell: &RawMessage, begun: bool, text: &str) {
         if !begun {
             self.desk.publish_state(cell, ExecutionState::Busy);
         }
-        let text = format!(
-            "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
-        );
-        let name = "stderr".into();
+        let (name, text) = ("stderr".into(), text.to_owned());
         self.desk.publish(cell, Stream { name, text });
     }
 

@@ -9,7 +9,8 @@ use super::error::{CliError, Exit};
 use super::kept;
 use super::keyboard;
 use super::setup::{self, Author};
-use super::{Global, KernelArgs, ModelArgs, renderer};
+use super::trust::Uses;
+use super::{Global, KernelArgs, ModelArgs, own_kernel, renderer};
 use crate::config::Loaded;
 use crate::event::Status;
 use crate::executor::NoInput;
@@ -87,8 +88,9 @@ pub async fn prepare(
     kernel: &KernelArgs,
     model: &ModelArgs,
 ) -> Result<(Loaded, Setup), CliError> {
-    let loaded = setup::load(
+    let mut loaded = setup::load(
         global,
+        Uses::ALL,
         &[
             ("execution_service.kernel_mode", kernel.mode.clone()),
             ("kernel.name", kernel.kernel.clone()),
@@ -98,6 +100,7 @@ pub async fn prepare(
             ("llm.replay", model.replay.clone()),
         ],
     )?;
+    own_kernel::unfold(&mut loaded.settings);
     let llm = setup::provider(&loaded.settings)?;
     let kernel = kernel.clone();
     let launcher =

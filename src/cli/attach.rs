@@ -14,6 +14,7 @@ use super::output::Output;
 use super::run;
 use super::setup;
 use super::terminal::Outputs;
+use super::trust::Uses;
 use super::{Global, Json, ModelArgs};
 use crate::event::{Event, KernelState, Sink};
 use crate::executor::{Executor, Limits, Places};
@@ -67,8 +68,13 @@ impl Attach {
                     .into(),
             ));
         }
+        let uses = match &code {
+            Some(_) => Uses::SESSIONS,
+            None => Uses::COMPANY,
+        };
         let loaded = setup::load(
             global,
+            uses,
             &[
                 ("code_interpreter.approve", self.model.approve.clone()),
                 ("llm.model", self.model.model.clone()),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::error::{CliError, Exit};
+use super::trust::Uses;
 use super::{Global, setup};
 use crate::notebook::Notebook;
 use crate::policy::{Finding, Namespace};
@@ -31,7 +32,7 @@ struct Piece {
 
 impl Check {
     pub fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let loaded = setup::load(global, &[])?;
+        let loaded = setup::load(global, Uses::POLICY, &[])?;
         let policy = setup::policy(&loaded.settings)?;
         let name = match self.file == Path::new("-") {
             true => "<stdin>".to_owned(),

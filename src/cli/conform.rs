@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::error::{CliError, Exit};
 use super::mark::{Mark, line};
+use super::trust::Uses;
 use super::{Global, setup};
 use crate::conform::{Check, Target, Verdict, examine};
 use crate::kernel::{Choice, Grants, Local, Options};
@@ -97,7 +98,7 @@ impl Conform {
             let connection = ConnectionInfo::from_json(&bytes).map_err(|error| cannot(&error))?;
             return Ok(Target::Running(Box::new(connection)));
         }
-        let settings = setup::load(global, &[])?.settings;
+        let settings = setup::load(global, Uses::NOTHING, &[])?.settings;
         let options = Options {
             tap: None,
             launcher: Arc::new(Local::new()?),

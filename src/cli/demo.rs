@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::error::{CliError, Exit};
 use super::setup::{self, Author};
+use super::trust::Uses;
 use super::{Global, KernelArgs, keyboard, renderer};
 use crate::agent::approval::Nobody;
 use crate::event::{Event, Level, Status};
@@ -29,7 +30,7 @@ pub struct Demo {}
 
 impl Demo {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let loaded = setup::load(global, &[])?;
+        let loaded = setup::load(global, Uses::PLAN, &[])?;
         let llm = Arc::new(Replayer::from_str("the demo", REPLIES)?);
         // Its code is shipped with Heddle, so it runs as it is.
         let launcher =

@@ -23,10 +23,11 @@ pub struct Doctor {
 
 impl Doctor {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let cwd = std::env::current_dir()
-            .map_err(CliError::io("the working directory cannot be used"))?;
-        let request = config::Request::of_process(global.project.clone(), cwd, Vec::new());
-        let survey = config::survey(&request);
+        let mut survey = config::survey(&setup::request(global, &[])?);
+        if global.trust {
+            let all = survey.loaded.waiting.clone();
+            survey.loaded.accept(&all);
+        }
         let workspace = setup::workspace(&survey.loaded).ok();
         let mut worst = Verdict::Pass;
         let json = global.json;

@@ -2,11 +2,12 @@
 
 use clap::{Args, Subcommand};
 
-use super::Global;
 use super::error::{CliError, Exit};
 use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
+use super::trust::Uses;
+use super::{Global, own_kernel};
 use crate::kernel::Choice;
 use crate::kernel::packages::{Packages, PackagesError, Pin, Requirement};
 
@@ -127,13 +128,15 @@ fn json(pin: &Pin) -> serde_json::Value {
 
 impl Kernel {
     async fn packages(&self, global: &Global) -> Result<Packages, CliError> {
-        let loaded = setup::load(
+        let mut loaded = setup::load(
             global,
+            Uses::PYTHON,
             &[
                 ("execution_service.kernel_mode", self.mode.clone()),
                 ("kernel.name", self.name.clone()),
             ],
         )?;
+        own_kernel::unfold(&mut loaded.settings);
         let launcher = setup::image_launcher(&loaded.settings).await?;
         tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;

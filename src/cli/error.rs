@@ -68,6 +68,9 @@ pub enum CliError {
     /// A request that failed; its sink has been told already.
     #[error(transparent)]
     Conversation(#[from] ConversationError),
+    /// Values of the project file are used, and wait for trust.
+    #[error("{0}")]
+    Untrusted(String),
     #[error("{0}")]
     Usage(String),
     #[error("{0}")]
@@ -87,7 +90,10 @@ impl CliError {
 
     pub fn exit(&self) -> Exit {
         match self {
-            CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
+            CliError::Config(_)
+            | CliError::Session(_)
+            | CliError::Untrusted(_)
+            | CliError::Usage(_) => Exit::Usage,
             CliError::Packages(PackagesError::NotPlain { .. }) => Exit::Usage,
             CliError::Packages(PackagesError::NoPython(_)) => Exit::Missing,
             CliError::Packages(_) => Exit::Failed,

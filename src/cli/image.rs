@@ -9,6 +9,7 @@ use super::error::{CliError, Exit};
 use super::keyboard;
 use super::setup::{self, Steps};
 use super::table::table;
+use super::trust::Uses;
 use crate::kernel::KernelError;
 use crate::kernel::container::image::ImageError;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
@@ -51,7 +52,7 @@ pub struct Build {
 
 impl Image {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let custom = setup::load(global, &[])?
+        let custom = setup::load(global, Uses::IMAGE, &[])?
             .settings
             .execution_service
             .custom_image;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 
 use super::error::{CliError, Exit};
+use super::{Global, setup, trust};
+use crate::config;
 
 /// The file that makes a folder a project.
 const FILE: &str = "heddle.toml";
@@ -36,7 +38,7 @@ pub struct Init {
 }
 
 impl Init {
-    pub fn run(self) -> Result<Exit, CliError> {
+    pub fn run(self, global: &Global) -> Result<Exit, CliError> {
         let path = self.folder.join(FILE);
         std::fs::create_dir_all(&self.folder).map_err(CliError::io(format!(
             "cannot make the folder {}",
@@ -48,6 +50,7 @@ impl Init {
         });
         match written {
             Ok(()) => {
+                self.trust(global)?;
                 println!("{}", path.display());
                 eprintln!("Set LLM_API_KEY and LLM_MODEL, then: heddle doctor, heddle chat");
                 Ok(Exit::Done)
@@ -63,12 +66,22 @@ impl Init {
             )),
         }
     }
+
+    /// Trusts the values of the template, whatever is in the file by now.
+    fn trust(&self, global: &Global) -> Result<(), CliError> {
+        let request = setup::request(global, &[])?;
+        let survey = config::survey_written(&request, &self.folder, self.template.text());
+        let values = &survey.loaded.waiting;
+        if !values.is_empty() {
+            trust::remember(&survey.loaded, values);
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
 
     #[test]
     fn each_template_can_be_read_and_holds_no_key() {
@@ -80,6 +93,7 @@ mod tests {
                 cwd: folder.path().to_path_buf(),
                 home: None,
                 user_file: None,
+                state: None,
                 flags: Vec::new(),
                 env: &|_| None,
             })

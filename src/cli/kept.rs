@@ -43,7 +43,9 @@ pub async fn shared(
     }
     let idle = loaded.settings.kernel.keep;
     let none = KernelArgs::default();
-    begin(global, &none, "share", idle, id).await.map(Some)
+    begin(global, loaded, &none, "share", idle, id)
+        .await
+        .map(Some)
 }
 
 /// The connection file of this kind, where a kernel answers on it now.
@@ -87,7 +89,10 @@ pub async fn open(
             })?;
             (kept.connection_file, Some(kept.surroundings))
         }
-        None if keep => (begin(global, args, "keep", idle, session.id()).await?, None),
+        None if keep => {
+            let file = begin(global, loaded, args, "keep", idle, session.id()).await?;
+            (file, None)
+        }
         None => return Ok(Conversation::open(setup, session)),
     };
     let executor = join(&file, &workspace, setup.cell, setup.start_timeout).await?;
@@ -118,6 +123,7 @@ async fn join(
 /// Starts a process that goes on without us, `heddle kernel keep` or `share`, and gives its connection file.
 async fn begin(
     global: &Global,
+    loaded: &Loaded,
     args: &KernelArgs,
     what: &str,
     idle: Duration,
@@ -135,6 +141,12 @@ async fn begin(
         .stderr(Stdio::piped());
     if let Some(project) = &global.project {
         command.arg("--project").arg(project);
+    }
+    // Nobody can be asked there. What the person has trusted is remembered.
+    if global.trust {
+        command.arg("--trust");
+    } else if loaded.declined || global.distrust {
+        command.arg("--distrust");
     }
     // SAFETY: between fork and exec only setsid is called, which is async-signal-safe.
     unsafe {

@@ -21,6 +21,7 @@ mod keyboard;
 mod mark;
 mod markdown;
 mod output;
+mod own_kernel;
 mod places;
 mod prompt;
 mod run;
@@ -28,6 +29,7 @@ mod session;
 mod setup;
 mod table;
 mod terminal;
+mod trust;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -66,6 +68,12 @@ pub struct Global {
     /// One JSON object a line for each event, instead of text
     #[arg(long, global = true)]
     json: bool,
+    /// Trust what the project's file sets, for this command alone; see `heddle trust`
+    #[arg(long, global = true)]
+    trust: bool,
+    /// Go on without what waits for trust, as the person has answered who started us
+    #[arg(long, global = true, hide = true, conflicts_with = "trust")]
+    distrust: bool,
 }
 
 #[derive(Subcommand)]
@@ -103,6 +111,8 @@ enum Command {
     /// Settings, and where each comes from
     #[command(subcommand)]
     Config(config::Config),
+    /// Decide which values of a project's file count: some do only once you trust them
+    Trust(trust::Trust),
     /// A completion script for your shell
     Completions {
         /// bash, zsh, fish, elvish or powershell
@@ -227,12 +237,13 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Demo(demo) => demo.run(&cli.global).await,
         Command::Doctor(doctor) => doctor.run(&cli.global).await,
         Command::Conform(conform) => conform.run(&cli.global).await,
-        Command::Init(init) => init.run(),
+        Command::Init(init) => init.run(&cli.global),
         Command::Env(env) => env.run(&cli.global).await,
         Command::Kernel(kernel) => kernel.run(&cli.global).await,
         Command::Image(image) => image.run(&cli.global).await,
         Command::Session(session) => session.run(&cli.global).await,
         Command::Config(config) => config.run(&cli.global),
+        Command::Trust(trust) => trust.run(&cli.global),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "heddle", &mut script);

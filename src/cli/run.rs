@@ -11,7 +11,9 @@ use super::keyboard::{self, Keyboard};
 use super::output::Output;
 use super::setup::{self, Author};
 use super::terminal::Outputs;
-use super::{Global, Json, KernelArgs};
+use super::trust::Uses;
+use super::{Global, Json, KernelArgs, own_kernel};
+use crate::config::KernelMode;
 use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
@@ -62,17 +64,27 @@ impl Run {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let program = self.program()?;
         self.check_output(global)?;
-        let loaded = setup::load(
+        let mut loaded = setup::load(
             global,
+            Uses::KERNEL,
             &[
                 ("execution_service.kernel_mode", self.kernel.mode.clone()),
                 ("kernel.name", self.kernel.kernel.clone()),
             ],
         )?;
+        let mut own = own_kernel::unfold(&mut loaded.settings);
+        if let Program::Notebook(notebook) = &program
+            && let Some(name) = notebook.kernel()
+            && loaded.settings.kernel.name.is_none()
+        {
+            own |= own_kernel::of_notebook(&mut loaded.settings, &name);
+        }
         let settings = loaded.settings.clone();
-        // Who asks for `auto` by name wants what it gives to a model's code, which is never `local` by itself.
-        let author = match self.kernel.mode.as_deref() {
-            Some("auto") => Author::Model,
+        // Who asks for `auto` by name wants what it gives to a model's code, which is never `local` by itself. A kernel
+        // of Heddle's own in a front end gives the same.
+        let by_name = self.kernel.mode.as_deref() == Some("auto");
+        let author = match settings.execution_service.kernel_mode {
+            KernelMode::Auto if own || by_name => Author::Model,
             _ => Author::Person,
         };
         let launcher = setup::launcher(&settings, author, &mut setup::Said::print).await?;

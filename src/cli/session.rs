@@ -8,6 +8,7 @@ use super::error::{CliError, Exit};
 use super::output::{Output, print};
 use super::table::{shortened, table};
 use super::terminal::Terminal;
+use super::trust::Uses;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
 use crate::session::whereabouts::{Way, noted};
@@ -90,7 +91,7 @@ impl Session {
 
 /// The session that is meant, and its folder.
 fn find(global: &Global, id: &str) -> Result<(SessionId, Workspace), CliError> {
-    let root = setup::workspace(&setup::load(global, &[])?)?;
+    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
     let id = session::resolve(&root, id)?;
     let workspace = Workspace::open(&root, &id)?;
     Ok((id, workspace))
@@ -103,7 +104,7 @@ fn not_kept(id: &SessionId) -> CliError {
 }
 
 async fn connect(global: &Global, id: &str) -> Result<Exit, CliError> {
-    let loaded = setup::load(global, &[])?;
+    let loaded = setup::load(global, Uses::SHARING, &[])?;
     let (id, workspace) = find(global, id)?;
     let file = kept::shared(global, &loaded, &id, &workspace).await?;
     let file = file.ok_or_else(|| {
@@ -130,7 +131,7 @@ async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
 type Kernel = Option<(&'static str, Option<PathBuf>)>;
 
 async fn list(global: &Global) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, &[])?)?;
+    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
     let sessions = session::list(&root)?;
     let kernels = futures_util::future::join_all(sessions.iter().map(|summary| async {
         let workspace = Workspace::open(&root, &summary.id).ok()?;
@@ -205,7 +206,7 @@ fn row(summary: &Summary, kernel: &str) -> [String; 6] {
 }
 
 fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, &[])?)?;
+    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
     let replay = session::read(&root, &session::resolve(&root, id)?)?;
     let mut sink: Box<dyn Sink> = match global.json {
         true => Box::new(Json(Output::new(None))),
@@ -221,7 +222,7 @@ fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
 }
 
 fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, &[])?)?;
+    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
     let id = session::resolve(&root, id)?;
     let replay = session::read(&root, &id)?;
     let notebook = export::notebook(replay.events());

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::approver;
 use super::briefing;
 use super::error::CliError;
+use super::trust::{self, Uses};
 use super::{Global, KernelArgs, places};
 use crate::agent::approval::When;
 use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
@@ -23,25 +24,42 @@ use crate::policy::Policy;
 use crate::protocol::Transport;
 use crate::session::conversation::{Place, Setup};
 
-/// Reads the settings for a command; warnings go to standard error.
-pub fn load(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
-    let loaded = read(global, flags)?;
+/// Reads the settings for a command that uses these of them; warnings go to standard error. Values that wait for trust
+/// are asked about.
+pub fn load(
+    global: &Global,
+    uses: Uses,
+    flags: &[(&str, Option<String>)],
+) -> Result<Loaded, CliError> {
+    let mut loaded = read(global, flags)?;
     for warning in &loaded.warnings {
         warn(warning);
     }
+    trust::settle(global, uses, &mut loaded)?;
     Ok(loaded)
 }
 
-/// Reads the settings, and leaves their warnings to whoever asked.
+/// Reads the settings, and leaves their warnings and what waits for trust to whoever asked.
 pub fn read(global: &Global, flags: &[(&str, Option<String>)]) -> Result<Loaded, CliError> {
+    Ok(config::load(&request(global, flags)?)?)
+}
+
+/// Where this command looks for settings.
+pub fn request(
+    global: &Global,
+    flags: &[(&str, Option<String>)],
+) -> Result<config::Request<'static>, CliError> {
     let cwd =
         std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
     let flags = flags
         .iter()
         .filter_map(|(key, value)| Some(((*key).to_owned(), value.clone()?)))
         .collect();
-    let request = config::Request::of_process(global.project.clone(), cwd, flags);
-    Ok(config::load(&request)?)
+    Ok(config::Request::of_process(
+        global.project.clone(),
+        cwd,
+        flags,
+    ))
 }
 
 /// What a start has to say to the person beside its progress.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -39,20 +39,25 @@ pub(super) struct Contents {
     pub mode: u32,
 }
 
-/// Read and flatten a file.
+/// Read and flatten a file. It is opened once, so that what is looked at is what is read.
 pub(super) fn read(path: &Path, format: Format) -> Result<Contents, ConfigError> {
     let failed = |reason: String| ConfigError::Read {
         path: path.to_owned(),
         reason,
     };
-    // Looked at before it is opened: opening a pipe would wait for a writer.
-    let meta = path.metadata().map_err(|error| failed(error.to_string()))?;
+    // A pipe would wait for a writer, unless it is opened so.
+    let file = File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
+        .map_err(|error| failed(error.to_string()))?;
+    let meta = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !meta.is_file() {
         return Err(failed("it is not a regular file".into()));
     }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes))
+    file.take(MOST_BYTES + 1)
+        .read_to_end(&mut bytes)
         .map_err(|error| failed(error.to_string()))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err(failed(
@@ -65,7 +70,7 @@ pub(super) fn read(path: &Path, format: Format) -> Result<Contents, ConfigError>
     })
 }
 
-fn parse(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Entry>, ConfigError> {
+pub(super) fn parse(path: &Path, bytes: &[u8], format: Format) -> Result<Vec<Entry>, ConfigError> {
     let text = std::str::from_utf8(bytes).map_err(|error| ConfigError::Encoding {
         path: path.to_owned(),
         line: 1 + newlines(&bytes[..error.valid_up_to()]),

@@ -1,5 +1,7 @@
 //! The table of keys: name, kind, default, help; and the names of TaskWeaver's keys that have no use here.
 
+use super::strictness::Order;
+
 /// Which values a key takes. Text forms (environment, command line, quoted values in a file) follow the same rules.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -19,6 +21,8 @@ pub enum Kind {
     Bool,
     /// A list of texts, or one text with commas.
     List,
+    /// The same, of paths that are expanded as [`Kind::Path`] is, each with `:ro` or `:rw` behind it or not.
+    Mounts,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -38,7 +42,33 @@ impl std::fmt::Display for Kind {
             Kind::Seconds(low, high) => write!(f, "a number of seconds from {low} to {high}"),
             Kind::Bool => f.write_str("true or false (also yes, no, on, off, 1, 0)"),
             Kind::List => f.write_str("a list of texts, or one text with commas"),
+            Kind::Mounts => f.write_str(
+                "a list of paths, or one text with commas, each with :ro or :rw behind it or not",
+            ),
             Kind::Choice(words) => write!(f, "one of {}", words.join(", ")),
+        }
+    }
+}
+
+/// Whether a value of a project file counts by itself. Code that runs, or a stranger whose repository was cloned, may
+/// have written that file.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust {
+    /// Any value counts.
+    Free,
+    /// A value counts that is at least as strict, in this order, as the one that counts without the project file. Every
+    /// other needs the person's trust; the text says what that value allows.
+    Stricter(Order, &'static str),
+    /// Each value needs the person's trust; the text says what it allows.
+    Ask(&'static str),
+}
+
+impl Trust {
+    /// What a value that needs trust allows, in words.
+    pub fn allows(self) -> &'static str {
+        match self {
+            Trust::Free => "",
+            Trust::Stricter(_, allows) | Trust::Ask(allows) => allows,
         }
     }
 }
@@ -49,6 +79,8 @@ pub struct Key {
     /// Dotted name, the same in every file; `LLM_API_KEY` and `HEDDLE_LLM_API_KEY` are derived from it.
     pub name: &'static str,
     pub kind: Kind,
+    /// Whether the value of a project file counts by itself.
+    pub trust: Trust,
     /// Text form of the default; none for a key that is unset by default.
     pub default: Option<&'static str>,
     /// Text form of what an explicit `null` stands for, where that is not the default.
@@ -106,12 +138,52 @@ pub(super) const OTHER_API_TYPES: &[&str] = &["azure", "azure_ad", "google_genai
 /// Values of `execution_service.kernel_mode`.
 const KERNEL_MODES: &[&str] = &["auto", "local", "container", "sandbox"];
 
+/// The same, from the loosest to the strictest.
+pub(super) const MODES_BY_STRENGTH: &[&[&str]] =
+    &[&["local"], &["auto"], &["container", "sandbox"]];
+
+/// Modules that may be imported where no list is set.
+pub const ALLOWED_MODULES: &[&str] = &[
+    "pandas",
+    "matplotlib",
+    "numpy",
+    "sklearn",
+    "scipy",
+    "seaborn",
+    "datetime",
+    "typing",
+];
+
+/// Functions that may not be used where no list is set.
+pub const BLOCKED_FUNCTIONS: &[&str] = &[
+    "eval",
+    "exec",
+    "execfile",
+    "compile",
+    "open",
+    "input",
+    "raw_input",
+    "reload",
+    "__import__",
+    "getattr",
+    "setattr",
+    "delattr",
+    "vars",
+    "globals",
+    "locals",
+    "__getattribute__",
+    "__getattr__",
+    "__setattr__",
+    "__delattr__",
+];
+
 /// A day: longer timeouts are taken for mistakes in the unit.
 const DAY: f64 = 86_400.0;
 const MAX_U32: i64 = u32::MAX as i64;
 
 const fn key(
     name: &'static str,
+    trust: Trust,
     kind: Kind,
     default: Option<&'static str>,
     help: &'static str,
@@ -119,6 +191,7 @@ const fn key(
     Key {
         name,
         kind,
+        trust,
         default,
         null: None,
         help,
@@ -131,12 +204,14 @@ const fn key(
 pub const KEYS: &[Key] = &[
     key(
         "llm.api_type",
+        Trust::Ask("requests, and your key with them, go to this service"),
         Kind::Choice(API_TYPES),
         Some("openai"),
         "the service; all speak OpenAI's Chat Completions format",
     ),
     key(
         "llm.api_base",
+        Trust::Ask("requests, and your key with them, go to this address"),
         Kind::Url,
         Some("https://api.openai.com/v1"),
         "address of the endpoint; the default follows llm.api_type",
@@ -145,6 +220,7 @@ pub const KEYS: &[Key] = &[
         secret: true,
         ..key(
             "llm.api_key",
+            Trust::Ask("the owner of this key can read your requests"),
             Kind::Text,
             None,
             "key of the endpoint; best kept in the environment as LLM_API_KEY",
@@ -154,6 +230,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--model"),
         ..key(
             "llm.model",
+            Trust::Free,
             Kind::Text,
             None,
             "name of the model; needed for `ask` and `chat`",
@@ -161,36 +238,42 @@ pub const KEYS: &[Key] = &[
     },
     key(
         "llm.temperature",
+        Trust::Free,
         Kind::Number(0.0, 2.0),
         None,
         "sampling temperature; sent only when set",
     ),
     key(
         "llm.top_p",
+        Trust::Free,
         Kind::Number(0.0, 1.0),
         None,
         "nucleus sampling; sent only when set",
     ),
     key(
         "llm.max_tokens",
+        Trust::Free,
         Kind::Integer(1, MAX_U32),
         None,
         "longest reply in tokens; sent only when set",
     ),
     key(
         "llm.seed",
+        Trust::Free,
         Kind::Integer(i64::MIN, i64::MAX),
         None,
         "sampling seed; sent only when set",
     ),
     key(
         "llm.frequency_penalty",
+        Trust::Free,
         Kind::Number(-2.0, 2.0),
         None,
         "sent only when set",
     ),
     key(
         "llm.presence_penalty",
+        Trust::Free,
         Kind::Number(-2.0, 2.0),
         None,
         "sent only when set",
@@ -199,6 +282,7 @@ pub const KEYS: &[Key] = &[
         null: Some("text"),
         ..key(
             "llm.response_format",
+            Trust::Free,
             Kind::Choice(&["json_object", "json_schema", "text"]),
             Some("json_object"),
             "how the endpoint is asked for JSON; `text` asks for nothing",
@@ -206,18 +290,21 @@ pub const KEYS: &[Key] = &[
     },
     key(
         "llm.max_retries",
+        Trust::Stricter(Order::Smaller, "more requests are sent, and paid for"),
         Kind::Integer(0, 100),
         Some("3"),
         "further tries after a request failed",
     ),
     key(
         "llm.connect_timeout",
+        Trust::Free,
         Kind::Seconds(0.1, DAY),
         Some("10"),
         "seconds to reach the endpoint",
     ),
     key(
         "llm.idle_timeout",
+        Trust::Free,
         Kind::Seconds(0.1, DAY),
         Some("120"),
         "seconds without a byte until a reply counts as lost",
@@ -226,6 +313,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--record"),
         ..key(
             "llm.record",
+            Trust::Ask("each exchange with the model is appended to this file"),
             Kind::Path,
             None,
             "file to which the exchanges with the model are written",
@@ -235,6 +323,7 @@ pub const KEYS: &[Key] = &[
         flag: Some("--replay"),
         ..key(
             "llm.replay",
+            Trust::Ask("replies, with the code that runs, come from this file"),
             Kind::Path,
             None,
             "file from which the model's replies are taken",
@@ -244,6 +333,10 @@ pub const KEYS: &[Key] = &[
         flag: Some("--mode"),
         ..key(
             "execution_service.kernel_mode",
+            Trust::Stricter(
+                Order::Words(MODES_BY_STRENGTH),
+                "code runs in this mode; `local` has no isolation",
+            ),
             Kind::Choice(KERNEL_MODES),
             Some("auto"),
             "isolation of the kernel; `local` has none",
@@ -251,76 +344,97 @@ pub const KEYS: &[Key] = &[
     },
     key(
         "execution_service.network",
+        Trust::Stricter(Order::Is(false), "code has the network"),
         Kind::Bool,
         Some("false"),
         "whether an isolated kernel has the network",
     ),
     key(
         "execution_service.memory",
+        Trust::Stricter(Order::SmallerButZero, "code can take more memory"),
         Kind::Integer(0, MAX_U32),
         Some("0"),
         "MiB for all processes of an isolated kernel; 0 for three quarters of the machine's",
     ),
     key(
         "execution_service.processes",
+        Trust::Stricter(Order::Smaller, "code can start more processes"),
         Kind::Integer(16, MAX_U32),
         Some("512"),
         "processes and threads of an isolated kernel",
     ),
     key(
         "execution_service.cpus",
+        Trust::Stricter(Order::SmallerButZero, "code can take more CPUs"),
         Kind::Number(0.0, 4096.0),
         Some("0"),
         "CPUs for an isolated kernel, in a sandbox where a cgroup may be made; 0 for all",
     ),
     key(
         "execution_service.disk_free",
+        Trust::Stricter(Order::Larger, "code can fill the disks further"),
         Kind::Integer(0, MAX_U32),
         Some("1024"),
         "MiB that an isolated kernel leaves free on the disks that it can write to",
     ),
     key(
         "execution_service.custom_image",
+        Trust::Ask("code runs in this image"),
         Kind::Text,
         None,
         "image for kernels in containers, used as it is; without it Heddle's own, see `heddle image`",
     ),
     key(
         "execution_service.image_python",
+        Trust::Ask("this program of the image runs the code"),
         Kind::Text,
         None,
         "the Python in custom_image; without it the first with ipykernel on its PATH or in /opt/*/bin",
     ),
     key(
         "execution_service.mounts",
-        Kind::List,
+        Trust::Ask("code, and so the model, can read these paths, and write where :rw is"),
+        Kind::Mounts,
         None,
         "further paths for an isolated kernel: PATH, read-only, or PATH:rw",
     ),
     Key {
         flag: Some("--kernel"),
-        ..key("kernel.name", Kind::Text, None, "name of a kernelspec")
+        ..key(
+            "kernel.name",
+            Trust::Ask("this kernelspec's program runs the code"),
+            Kind::Text,
+            None,
+            "name of a kernelspec",
+        )
     },
     key(
         "kernel.transport",
+        Trust::Stricter(
+            Order::Words(&[&["tcp"], &["ipc"]]),
+            "the kernel listens on ports of this machine",
+        ),
         Kind::Choice(&["ipc", "tcp"]),
         Some("ipc"),
         "how the kernel is reached",
     ),
     key(
         "kernel.start_timeout",
+        Trust::Free,
         Kind::Seconds(0.1, DAY),
         Some("60"),
         "seconds until a kernel must be ready",
     ),
     key(
         "kernel.keep",
+        Trust::Stricter(Order::Smaller, "a kept kernel goes on for longer"),
         Kind::Seconds(1.0, 30.0 * DAY),
         Some("3600"),
         "seconds without work after which a kept kernel ends",
     ),
     key(
         "code_interpreter.max_retry_count",
+        Trust::Stricter(Order::Smaller, "more requests are sent, and paid for"),
         Kind::Integer(0, 100),
         Some("3"),
         "further tries after code failed",
@@ -329,6 +443,7 @@ pub const KEYS: &[Key] = &[
         null: Some("0"),
         ..key(
             "code_interpreter.timeout",
+            Trust::Free,
             Kind::Seconds(0.0, 365.0 * DAY),
             Some("600"),
             "seconds for one cell; 0 for no limit",
@@ -336,12 +451,20 @@ pub const KEYS: &[Key] = &[
     },
     key(
         "code_interpreter.output_chars",
+        Trust::Stricter(
+            Order::Smaller,
+            "more text is sent to the model, and paid for",
+        ),
         Kind::Integer(200, 10_000_000),
         Some("4000"),
         "how many characters of an outcome the model gets",
     ),
     key(
         "code_interpreter.code_verification_on",
+        Trust::Stricter(
+            Order::Is(true),
+            "the model's code is not checked before it runs",
+        ),
         Kind::Bool,
         Some("false"),
         "whether the model's code is checked before it runs, as `heddle check` does",
@@ -350,6 +473,10 @@ pub const KEYS: &[Key] = &[
         flag: Some("--approve"),
         ..key(
             "code_interpreter.approve",
+            Trust::Stricter(
+                Order::Words(&[&["never"], &["risky"], &["always"]]),
+                "more of the model's code runs without asking you",
+            ),
             Kind::Choice(&["never", "risky", "always"]),
             Some("never"),
             "when you are asked before the model's code runs",
@@ -357,30 +484,44 @@ pub const KEYS: &[Key] = &[
     },
     key(
         "code_interpreter.allowed_modules",
+        Trust::Stricter(
+            Order::Within(ALLOWED_MODULES),
+            "checked code may import these modules",
+        ),
         Kind::List,
         None,
         "modules that checked code may import; by default pandas, numpy, matplotlib and a few more",
     ),
     key(
         "code_interpreter.blocked_modules",
+        Trust::Stricter(
+            Order::Containing(None),
+            "checked code may import every module but these",
+        ),
         Kind::List,
         None,
         "modules that checked code may not import; in place of allowed_modules",
     ),
     key(
         "code_interpreter.blocked_functions",
+        Trust::Stricter(
+            Order::Containing(Some(BLOCKED_FUNCTIONS)),
+            "checked code may use every function but these",
+        ),
         Kind::List,
         None,
         "functions that checked code may not use; by default eval, open, getattr and their like",
     ),
     key(
         "session.max_internal_chat_round_num",
+        Trust::Stricter(Order::Smaller, "more requests are sent, and paid for"),
         Kind::Integer(1, 1000),
         Some("10"),
         "turns between Planner and CodeInterpreter for one request",
     ),
     key(
         "workspace.workspace_path",
+        Trust::Ask("sessions are written to this folder, and read from it"),
         Kind::Path,
         None,
         "folder that holds the sessions",

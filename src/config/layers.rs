@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::file::{self, Entry, Format};
+use super::file::{self, Contents, Entry, Format};
 use super::keys::{self, KEYS, Key, PROVIDERS};
 use super::project::{self, Project};
 use super::settings::{Settings, Values};
+use super::store::Store;
+use super::trust::{self, Layers};
 use super::value::{self, Bases, Raw, Value};
 use super::{ConfigError, Loaded, Request, Resolved, Source, Survey};
 
 /// The keys that one layer holds. A value of `None` is an explicit null.
-type Layer = BTreeMap<String, (Option<Value>, Source)>;
+pub(super) type Layer = BTreeMap<String, (Option<Value>, Source)>;
 
 /// How many faults, and how many unknown keys, of one file are reported one by one.
 const MOST_WARNINGS: usize = 20;
@@ -32,53 +34,122 @@ pub fn load(request: &Request<'_>) -> Result<Loaded, ConfigError> {
 /// The same with all that is wrong. What has a fault is left out, so that a weaker layer or the default counts.
 pub fn survey(request: &Request<'_>) -> Survey {
     let mut faults = Vec::new();
-    let home = request.home.as_deref();
     let project = match &request.project {
         Some(dir) => project::named(request.cwd.join(dir)).unwrap_or_else(|fault| {
             faults.push(fault);
             Project::default()
         }),
-        None => project::around(&request.cwd, home),
+        None => project::around(&request.cwd, request.home.as_deref()),
     };
+    let contents = project.file.as_ref();
+    let contents = contents.map(|(path, format)| file::read(path, *format));
+    assemble(request, project, contents, faults)
+}
+
+/// The settings of a project whose `heddle.toml` was just written with this text. The file is not read: somebody may
+/// have changed it meanwhile.
+pub fn survey_written(request: &Request<'_>, project: &Path, text: &str) -> Survey {
+    let mut faults = Vec::new();
+    let mut project = project::named(project.to_owned()).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Project::default()
+    });
+    let path = project.dir.clone().unwrap_or_default();
+    let path = path.join(project::PROJECT_FILES[0]);
+    let contents = file::parse(&path, text.as_bytes(), Format::Toml);
+    let contents = contents.map(|entries| Contents { entries, mode: 0 });
+    project.file = Some((path, Format::Toml));
+    project.empty.clear();
+    project.warnings.clear();
+    assemble(request, project, Some(contents), faults)
+}
+
+fn assemble(
+    request: &Request<'_>,
+    project: Project,
+    contents: Option<Result<Contents, ConfigError>>,
+    mut faults: Vec<ConfigError>,
+) -> Survey {
     let mut warnings = project.warnings;
-    let project_dir = project.dir;
-    let base = project_dir.as_deref().unwrap_or(&request.cwd);
+    let base = project.dir.as_deref().unwrap_or(&request.cwd);
     let of_file = Bases {
         relative: base,
         project: base,
-        home,
+        home: request.home.as_deref(),
     };
     let of_person = Bases {
         relative: &request.cwd,
         ..of_file
     };
-
-    let mut layers = vec![
-        flags(request, of_person, &mut faults),
-        environment(request, of_person, &mut faults),
-    ];
+    let mut layers = Layers {
+        above: vec![
+            flags(request, of_person, &mut faults),
+            environment(request, of_person, &mut faults),
+        ],
+        ..Layers::default()
+    };
     let mut files = Vec::new();
-    let user_file = request.user_file.clone();
-    // One that can't be looked at is there: reading it says why.
-    let user_file = user_file.filter(|path| path.try_exists().unwrap_or(true));
-    let user_file = user_file.map(|path| (path, Format::Toml));
-    for (path, format) in project.file.into_iter().chain(user_file) {
-        match from_file(&path, format, of_file, &mut warnings, &mut faults) {
-            Ok(layer) => layers.push(layer),
+    let store = request.state.clone().map(Store::within);
+    if let Some(store) = &store {
+        // A file that comes back where there was none is another one. Where nothing can be written, nothing was added.
+        let _ = store.remove(&project.empty);
+    }
+    if let Some(((path, format), contents)) = project.file.zip(contents) {
+        let read = contents.map(|contents| {
+            from_file(&path, format, contents, of_file, &mut warnings, &mut faults)
+        });
+        match read {
+            Ok(mut layer) => {
+                for (name, (value, _)) in &mut layer {
+                    *value = keys::lookup(name)
+                        .zip(value.take())
+                        .map(|(key, value)| trust::resolved(key, value));
+                }
+                layers.project = layer;
+                layers.judge(store.as_ref(), project.dir.as_deref());
+            }
             Err(fault) => faults.push(fault),
         }
         files.push(path);
     }
-
-    let (values, resolved) = resolve(&layers);
-    let loaded = Loaded {
-        settings: Settings::from_values(&values),
-        values: resolved,
+    let user_file = request.user_file.clone();
+    // One that can't be looked at is there: reading it says why.
+    let user_file = user_file.filter(|path| path.try_exists().unwrap_or(true));
+    if let Some(path) = user_file {
+        let contents = file::read(&path, Format::Toml);
+        let read = contents.map(|contents| {
+            let (warnings, faults) = (&mut warnings, &mut faults);
+            from_file(&path, Format::Toml, contents, of_file, warnings, faults)
+        });
+        match read {
+            Ok(layer) => layers.below.push(layer),
+            Err(fault) => faults.push(fault),
+        }
+        files.push(path);
+    }
+    let mut loaded = Loaded {
+        settings: Settings::default(),
+        values: Vec::new(),
         warnings,
-        project_dir,
+        project_dir: project.dir,
         files,
+        waiting: Vec::new(),
+        declined: false,
+        layers,
+        store,
     };
+    loaded.settle();
     Survey { loaded, faults }
+}
+
+impl Loaded {
+    /// Makes the settings of what counts now.
+    pub(super) fn settle(&mut self) {
+        let (values, resolved) = resolve(&self.layers.with(&self.layers.trusted()));
+        self.settings = Settings::from_values(&values);
+        self.values = resolved;
+        self.waiting = self.layers.waiting();
+    }
 }
 
 fn flags(request: &Request<'_>, bases: Bases<'_>, faults: &mut Vec<ConfigError>) -> Layer {
@@ -120,15 +191,15 @@ fn environment(request: &Request<'_>, bases: Bases<'_>, faults: &mut Vec<ConfigE
     layer
 }
 
-/// The keys of a file; the error is that of a file that cannot be read at all.
+/// The keys of a file.
 fn from_file(
     path: &Path,
     format: Format,
+    contents: Contents,
     bases: Bases<'_>,
     warnings: &mut Vec<String>,
     faults: &mut Vec<ConfigError>,
-) -> Result<Layer, ConfigError> {
-    let contents = file::read(path, format)?;
+) -> Layer {
     let mut layer = Layer::new();
     let mut unused = Vec::new();
     let mut unknown_keys = Vec::new();
@@ -186,7 +257,7 @@ fn from_file(
         warnings.push(format!("{}: {more} more unknown keys", path.display()));
     }
     warnings.extend(readable_secret(path, contents.mode, &layer));
-    Ok(layer)
+    layer
 }
 
 /// A sentence with the first of many things.
@@ -262,22 +333,12 @@ fn unknown(place: String, name: &str) -> ConfigError {
 }
 
 /// The strongest layer's value for each key.
-fn resolve(layers: &[Layer]) -> (Values, Vec<Resolved>) {
-    let api_type = match find(layers, &["llm.api_type".to_owned()]) {
-        Some((Some(Value::Text(name)), _)) => name.clone(),
-        _ => PROVIDERS[0].name.to_owned(),
-    };
+fn resolve(layers: &[&Layer]) -> (Values, Vec<Resolved>) {
+    let api_type = api_type(layers);
     let mut values = Values(BTreeMap::new());
     let mut resolved = Vec::new();
     for key in KEYS {
-        let own = keys::of_provider(key.name, &api_type);
-        let names: Vec<String> = own.into_iter().chain([key.name.to_owned()]).collect();
-        let (value, source) = match find(layers, &names) {
-            Some((Some(value), source)) => (Some(value.clone()), source.clone()),
-            Some((None, source)) => (null(key, &api_type), source.clone()),
-            None => (default(key, &api_type), Source::Default),
-        };
-        let value = value.map(|value| complete(key, value, &api_type));
+        let (value, source) = counting(layers, key, &api_type);
         resolved.push(Resolved {
             key: key.name,
             shown: value
@@ -292,8 +353,36 @@ fn resolve(layers: &[Layer]) -> (Values, Vec<Resolved>) {
     (values, resolved)
 }
 
+/// The service whose values count.
+pub(super) fn api_type(layers: &[&Layer]) -> String {
+    match find(layers, &["llm.api_type".to_owned()]) {
+        Some((Some(Value::Text(name)), _)) => name.clone(),
+        _ => PROVIDERS[0].name.to_owned(),
+    }
+}
+
+/// The value of a key that counts, and where it comes from.
+pub(super) fn counting(layers: &[&Layer], key: &Key, api_type: &str) -> (Option<Value>, Source) {
+    let own = keys::of_provider(key.name, api_type);
+    let names: Vec<String> = own.into_iter().chain([key.name.to_owned()]).collect();
+    match find(layers, &names) {
+        Some((value, source)) => (effective(key, value.clone(), api_type), source.clone()),
+        None => {
+            let value = default(key, api_type);
+            let value = value.map(|value| complete(key, value, api_type));
+            (value, Source::Default)
+        }
+    }
+}
+
+/// What a value of a layer comes to; `None` is an explicit null.
+pub(super) fn effective(key: &Key, value: Option<Value>, api_type: &str) -> Option<Value> {
+    let value = value.or_else(|| null(key, api_type));
+    value.map(|value| complete(key, value, api_type))
+}
+
 /// The first of the names in the first layer that has any of them.
-fn find<'a>(layers: &'a [Layer], names: &[String]) -> Option<&'a (Option<Value>, Source)> {
+fn find<'a>(layers: &[&'a Layer], names: &[String]) -> Option<&'a (Option<Value>, Source)> {
     layers
         .iter()
         .find_map(|layer| names.iter().find_map(|name| layer.get(name)))

@@ -17,6 +17,8 @@ const NAMES: [(&str, Format); 2] = [
 pub(super) struct Project {
     pub dir: Option<PathBuf>,
     pub file: Option<(PathBuf, Format)>,
+    /// Folders that were searched and have no project file.
+    pub empty: Vec<PathBuf>,
     pub warnings: Vec<String>,
 }
 
@@ -34,38 +36,52 @@ pub(super) fn named(dir: PathBuf) -> Result<Project, ConfigError> {
             dir.display()
         )],
     };
+    let empty = match file {
+        Some(_) => vec![],
+        None => vec![dir.clone()],
+    };
     Ok(Project {
         dir: Some(dir),
         file,
+        empty,
         warnings,
     })
 }
 
 /// The project around `start`: the nearest folder with a project file, up to the home directory or `/`.
 ///
-/// A file of another user (root excepted) is passed over with a warning: in a shared folder such as `/tmp` it could
-/// send the person's key to an address of its owner's.
+/// A file of another user (root excepted) is passed over with a warning: whoever can write in a shared folder such as
+/// `/tmp` could otherwise make a project of it.
 pub(super) fn around(start: &Path, home: Option<&Path>) -> Project {
     let mut project = Project::default();
-    let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
-    let home = home.and_then(|home| home.canonicalize().ok());
-    for dir in start.ancestors() {
-        if let Some((path, format)) = project_file(dir) {
-            if trusted(&path) {
-                project.dir = Some(dir.to_owned());
-                project.file = Some((path, format));
-                break;
-            }
-            project.warnings.push(format!(
-                "{} belongs to another user and is not used: name its folder with -p if you trust it",
-                path.display()
-            ));
-        }
-        if Some(dir) == home.as_deref() {
+    for dir in searched(start, home) {
+        let Some((path, format)) = project_file(&dir) else {
+            project.empty.push(dir);
+            continue;
+        };
+        if is_own(&path) {
+            project.dir = Some(dir);
+            project.file = Some((path, format));
             break;
         }
+        project.warnings.push(format!(
+            "{} belongs to another user and is not used: name its folder with -p if you trust it",
+            path.display()
+        ));
     }
     project
+}
+
+/// The folders that a project is looked for in, the nearest first, with their real paths.
+pub(super) fn searched(start: &Path, home: Option<&Path>) -> Vec<PathBuf> {
+    let start = start.canonicalize().unwrap_or_else(|_| start.to_owned());
+    let home = home.and_then(|home| home.canonicalize().ok());
+    let count = start
+        .ancestors()
+        .position(|dir| Some(dir) == home.as_deref());
+    let all = start.ancestors().map(Path::to_owned);
+    all.take(count.map_or(usize::MAX, |count| count + 1))
+        .collect()
 }
 
 /// The names of a project file.
@@ -84,7 +100,7 @@ fn project_file(dir: &Path) -> Option<(PathBuf, Format)> {
 }
 
 /// Whether this user or root wrote it. What can't be looked at is reported when it is read.
-fn trusted(path: &Path) -> bool {
+fn is_own(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|meta| {
         let owner = meta.uid();
         owner == 0 || owner == nix::unistd::geteuid().as_raw()
@@ -153,7 +169,7 @@ mod tests {
             return; // Only root can give a file away.
         }
         let found = around(&deep, Some(&deep));
-        assert_eq!(found.file, None);
+        assert_eq!((found.file, found.empty), (None, vec![]));
         assert!(found.warnings[0].contains("belongs to another user"));
         assert!(named(deep).unwrap().file.is_some());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::keys::KEYS;
+use super::keys::{KEYS, MODES_BY_STRENGTH};
 use super::value::{self, Value};
 
 /// All settings. The names are those of the keys, see [`super::KEYS`] for their meaning.
@@ -88,6 +88,25 @@ impl KernelMode {
             KernelMode::Container => "container",
             KernelMode::Sandbox => "sandbox",
         }
+    }
+
+    /// The mode of such a name.
+    pub fn of_name(name: &str) -> Option<KernelMode> {
+        let all = [
+            KernelMode::Auto,
+            KernelMode::Local,
+            KernelMode::Container,
+            KernelMode::Sandbox,
+        ];
+        all.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// Higher is stricter.
+    pub fn strength(self) -> usize {
+        let groups = MODES_BY_STRENGTH.iter();
+        groups
+            .take_while(|group| !group.contains(&self.name()))
+            .count()
     }
 }
 

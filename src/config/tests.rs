@@ -73,6 +73,7 @@ impl World {
             cwd: self.home.join("project/sub"),
             home: Some(self.home.clone()),
             user_file: Some(self.home.join("config.toml")),
+            state: Some(self.home.join("state")),
             flags: self.flags.clone(),
             env: &|name| self.env.get(name).cloned(),
         })

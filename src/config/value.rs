@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::keys::{Key, Kind};
 
@@ -33,18 +33,41 @@ pub(super) enum Value {
     Path(PathBuf),
 }
 
+impl Value {
+    /// A form in which two values are equal where they are the same, and only there. It holds secrets.
+    pub fn encoded(&self) -> Vec<u8> {
+        let of = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+        match self {
+            Value::Text(text) => of(b't', text.as_bytes()),
+            Value::Secret(secret) => of(b's', secret.expose_secret().as_bytes()),
+            Value::Integer(number) => of(b'i', &number.to_le_bytes()),
+            Value::Number(number) => of(b'n', &number.to_bits().to_le_bytes()),
+            Value::Seconds(time) => of(b'd', &time.as_nanos().to_le_bytes()),
+            Value::Bool(yes) => of(b'b', &[u8::from(*yes)]),
+            // No item holds a control character.
+            Value::List(items) => of(b'l', items.join("\n").as_bytes()),
+            Value::Path(path) => of(b'p', path.as_os_str().as_encoded_bytes()),
+        }
+    }
+
+    /// Whether two values are the same; `None` is a key that is not set.
+    pub fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+        one.map(Value::encoded) == other.map(Value::encoded)
+    }
+}
+
 impl std::fmt::Display for Value {
-    /// As `heddle config show` prints it. Nothing of a secret is shown.
+    /// As `heddle config show` prints it. Nothing of a secret is shown, nor anything that steers a terminal.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Value::Text(text) => f.write_str(text),
+            Value::Text(text) => f.write_str(&escaped(text)),
             Value::Secret(_) => f.write_str("set (hidden)"),
             Value::Integer(number) => write!(f, "{number}"),
             Value::Number(number) => write!(f, "{number}"),
             Value::Seconds(time) => write!(f, "{} s", time.as_secs_f64()),
             Value::Bool(yes) => write!(f, "{yes}"),
-            Value::List(items) => f.write_str(&items.join(", ")),
-            Value::Path(path) => write!(f, "{}", path.display()),
+            Value::List(items) => f.write_str(&escaped(&items.join(", "))),
+            Value::Path(path) => f.write_str(&escaped(&path.display().to_string())),
         }
     }
 }
@@ -115,6 +138,7 @@ fn read(kind: Kind, raw: &Raw, bases: Bases<'_>) -> Option<Value> {
             .map(Value::Seconds),
         Kind::Bool => boolean(raw).map(Value::Bool),
         Kind::List => list(raw).map(Value::List),
+        Kind::Mounts => mounts(raw, bases).map(Value::List),
         Kind::Choice(words) => text()
             .and_then(|t| words.iter().find(|w| w.eq_ignore_ascii_case(t)))
             .map(|word| Value::Text((*word).to_owned())),
@@ -201,6 +225,21 @@ fn list(raw: &Raw) -> Option<Vec<String>> {
     }
 }
 
+fn mounts(raw: &Raw, bases: Bases<'_>) -> Option<Vec<String>> {
+    let absolute = |text: String| {
+        let (plain, access) = access(&text);
+        // What is no text could not be written down again.
+        Some(format!("{}{access}", path(plain, bases)?.to_str()?))
+    };
+    list(raw)?.into_iter().map(absolute).collect()
+}
+
+/// The path of a mount, and `:ro` or `:rw` where that stands behind it.
+pub(super) fn access(mount: &str) -> (&str, &str) {
+    let at = [":ro", ":rw"].iter().find(|it| mount.ends_with(**it));
+    mount.split_at(mount.len() - at.map_or(0, |it| it.len()))
+}
+
 /// What was found, in words. Secrets and addresses, which may hold one, are not quoted.
 fn describe(raw: &Raw, key: &Key) -> String {
     let quote = !key.secret && key.kind != Kind::Url;
@@ -230,6 +269,16 @@ pub(super) fn printable(text: &str) -> String {
         out.push('…');
     }
     out
+}
+
+/// Text from a file as it can be shown: whatever has no shape of its own, such as control characters and the marks
+/// that change the direction of writing, is written out.
+pub(crate) fn escaped(text: &str) -> String {
+    let shown = |character: char| match character {
+        '\'' | '"' | '\\' => character.to_string(),
+        other => other.escape_debug().to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -323,5 +372,15 @@ mod tests {
     fn a_message_holds_no_control_characters() {
         assert_eq!(printable("a\x1b[2Jb\n"), "a\\u{1b}[2Jb\\n");
         assert_eq!(printable(&"é".repeat(200)).chars().count(), 61);
+    }
+
+    #[test]
+    fn a_value_is_shown_without_what_steers_a_terminal_or_turns_its_text() {
+        let value = Value::Text("~/d\u{202e}wr:\u{2066}\u{200f}\x1b[8m \"x\"\\".into());
+        assert_eq!(
+            value.to_string(),
+            "~/d\\u{202e}wr:\\u{2066}\\u{200f}\\u{1b}[8m \"x\"\\"
+        );
+        assert_eq!(escaped("数据 é"), "数据 é");
     }
 }

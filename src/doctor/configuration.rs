@@ -16,6 +16,16 @@ pub(super) fn files(survey: &Survey) -> Vec<Check> {
     if checks.is_empty() {
         checks.push(Check::pass("configuration", set(loaded)));
     }
+    for waiting in &loaded.waiting {
+        checks.push(Check::warn(
+            "configuration",
+            format!(
+                "{}: {} = {} does not count, since nobody has said that it is trusted",
+                waiting.source, waiting.name, waiting.shown
+            ),
+            "heddle trust",
+        ));
+    }
     for warning in &loaded.warnings {
         checks.push(Check::warn(
             "configuration",

@@ -30,40 +30,7 @@ use serde::Serialize;
 
 pub use namespace::Namespace;
 
-/// Modules that may be imported where no list is set.
-pub const ALLOWED_MODULES: &[&str] = &[
-    "pandas",
-    "matplotlib",
-    "numpy",
-    "sklearn",
-    "scipy",
-    "seaborn",
-    "datetime",
-    "typing",
-];
-
-/// Functions that may not be used where no list is set.
-pub const BLOCKED_FUNCTIONS: &[&str] = &[
-    "eval",
-    "exec",
-    "execfile",
-    "compile",
-    "open",
-    "input",
-    "raw_input",
-    "reload",
-    "__import__",
-    "getattr",
-    "setattr",
-    "delattr",
-    "vars",
-    "globals",
-    "locals",
-    "__getattribute__",
-    "__getattr__",
-    "__setattr__",
-    "__delattr__",
-];
+pub use crate::config::{ALLOWED_MODULES, BLOCKED_FUNCTIONS};
 
 /// The most findings, and the most risks, that are told of one piece of code.
 pub const MOST_TOLD: usize = 100;

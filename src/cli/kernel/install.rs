@@ -8,7 +8,8 @@ use clap::Args;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::setup::{self, Author};
-use crate::cli::{Global, KernelArgs};
+use crate::cli::trust::{self, Uses};
+use crate::cli::{Global, KernelArgs, own_kernel};
 use crate::config::{KernelMode, Loaded};
 use crate::kernel::{Choice, Kernel, discovery};
 use crate::protocol::content::KernelInfoReply;
@@ -86,13 +87,7 @@ impl Install {
                 folder.display()
             )));
         }
-        let loaded = Arc::new(setup::load(
-            global,
-            &[
-                ("execution_service.kernel_mode", self.kernel.mode.clone()),
-                ("kernel.name", self.kernel.kernel.clone()),
-            ],
-        )?);
+        let loaded = Arc::new(self.settings(global)?);
         // Front ends wait for a minute at most, so what takes longer is made now, and what cannot work is found now.
         let (info, python) = first_start(&loaded, &self.kernel).await?;
         let spec = self.spec(global, &loaded, &info, python.as_deref())?;
@@ -108,6 +103,36 @@ impl Install {
             self.name
         ))?;
         Ok(Exit::Done)
+    }
+
+    /// Who names a project here trusts it: its kernel starts where nobody can be asked.
+    fn settings(&self, global: &Global) -> Result<Loaded, CliError> {
+        let flags = [
+            ("execution_service.kernel_mode", self.kernel.mode.clone()),
+            ("kernel.name", self.kernel.kernel.clone()),
+        ];
+        let mut loaded = match &global.project {
+            Some(_) => {
+                let mut loaded = setup::read(global, &flags)?;
+                for warning in &loaded.warnings {
+                    setup::warn(warning);
+                }
+                let named = std::mem::take(&mut loaded.waiting);
+                if !named.is_empty() {
+                    trust::remember(&loaded, &named);
+                    setup::note("You named this project, so these values of its file are trusted:");
+                    named
+                        .iter()
+                        .for_each(|it| setup::note(&format!("  {}", trust::line(it))));
+                    loaded.waiting = named.clone();
+                    loaded.accept(&named);
+                }
+                loaded
+            }
+            None => setup::load(global, Uses::PLAN, &flags)?,
+        };
+        own_kernel::unfold(&mut loaded.settings);
+        Ok(loaded)
     }
 
     fn spec(
@@ -127,7 +152,8 @@ impl Install {
         // The front end has another PATH, and an environment of its own.
         argv.extend(python.map(|python| format!("--python={}", python.display())));
         if let Some(project) = &global.project {
-            let project = std::path::absolute(project)
+            // Without links, so that it stays the project that was trusted.
+            let project = std::fs::canonicalize(project)
                 .map_err(CliError::io("the project's folder cannot be found"))?;
             argv.push(format!("--project={}", project.display()));
         }
@@ -268,7 +294,7 @@ async fn first_start(
 fn is_ours(folder: &Path) -> bool {
     let spec = std::fs::read(folder.join("kernel.json")).ok();
     let spec = spec.and_then(|text| KernelSpec::from_json(&text).ok());
-    spec.is_some_and(|spec| spec.argv.get(1..3) == Some(&["kernel".to_owned(), "serve".to_owned()]))
+    spec.is_some_and(|spec| own_kernel::is_own(&spec))
 }
 
 /// Writes the folder, `kernel.json` last: a front end that looks meanwhile finds all of it or nothing.

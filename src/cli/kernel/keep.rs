@@ -11,9 +11,10 @@ use std::time::Duration;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::served::{Served, Whose, load, place};
+use super::served::{Reader, Served, Whose, place};
 use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::trust::Uses;
 use crate::cli::{Global, KernelArgs, run, setup};
 use crate::kernel::RunFolder;
 use crate::session;
@@ -35,7 +36,8 @@ pub struct Keep {
 
 impl Keep {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let loaded = load(global, &self.kernel, None)?;
+        let reader = Reader::new(global, &self.kernel);
+        let loaded = reader.read(Uses::PLAN, None)?;
         let root = setup::workspace(&loaded)?;
         let id = session::resolve(&root, &self.session)?;
         let workspace = session::Workspace::open(&root, &id)?;
@@ -53,14 +55,13 @@ impl Keep {
         };
         let conduct = Conduct {
             info: None,
-            place: place(global, &self.kernel),
+            place: place(&reader),
             idle: Some(self.idle),
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
         let session = workspace.folder().to_path_buf();
-        let backing =
-            Served::new(global, self.kernel, Whose::Session(workspace)).telling(Arc::new(tell));
+        let backing = Served::new(reader, Whose::Session(workspace)).telling(Arc::new(tell));
         announce(&folder.connection_file());
         let ended = async {
             tokio::select! {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::served::{Served, Whose, place};
+use super::served::{Reader, Served, Whose, place};
 use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs};
@@ -35,13 +35,14 @@ impl Serve {
         let file = std::path::absolute(&self.connection_file)
             .map_err(CliError::io("the connection file's folder cannot be found"))?;
         let connection = read_connection(&file)?;
+        let reader = Reader::new(global, &self.kernel);
         let conduct = Conduct {
             info: self.info.as_deref().and_then(read_info),
-            place: place(global, &self.kernel),
+            place: place(&reader),
             idle: None,
         };
         let whose = Whose::Notebook(session::notebooks::name(&file, &connection));
-        let backing = Served::new(global, self.kernel, whose).on(self.python);
+        let backing = Served::new(reader, whose).on(self.python);
         let ended = bridge::serve(&connection, Arc::new(backing), conduct, abandoned()?).await;
         ended
             .map(|_| Exit::Done)

@@ -13,10 +13,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
 use super::keep::announce;
-use super::served::{Served, Whose, load};
+use super::served::{Reader, Served, Whose};
 use crate::bridge::{self, Backing, Conduct, Wish};
 use crate::cli::error::{CliError, Exit};
+use crate::cli::trust::Uses;
 use crate::cli::{Global, KernelArgs, run, setup};
+use crate::config::Loaded;
 use crate::executor::{Executor, Limits, Places};
 use crate::kernel::{Join, Kernel, RunFolder, Tap, connections};
 use crate::session::conversation::Place;
@@ -43,7 +45,8 @@ pub struct Share {
 
 impl Share {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        let loaded = load(global, &self.kernel, None)?;
+        let reader = Reader::new(global, &self.kernel);
+        let loaded = reader.read(Uses::SHARING, None)?;
         let limits = setup::limits(&loaded.settings);
         let root = setup::workspace(&loaded)?;
         let id = session::resolve(&root, &self.session)?;
@@ -60,7 +63,8 @@ impl Share {
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
         let backing = Shared {
-            served: Served::new(global, self.kernel, Whose::Session(workspace.clone())),
+            served: Served::new(reader, Whose::Session(workspace.clone())),
+            loaded,
             workspace: workspace.clone(),
             limits,
         };
@@ -94,6 +98,8 @@ async fn end_of(workspace: &Workspace) {
 struct Shared {
     /// What the agent in its cells needs beside a kernel.
     served: Served,
+    /// The settings as they were at first.
+    loaded: Loaded,
     workspace: Workspace,
     limits: Limits,
 }
@@ -118,11 +124,12 @@ impl Backing for Shared {
     fn place(&self, wish: &Wish) -> Result<Place, String> {
         let found = noted(&self.workspace, Way::Running);
         let found = found.ok_or("the session has ended, and its kernel with it")?;
-        self.served.place_in(found.surroundings, wish)
+        let settled = &self.loaded.settings;
+        self.served.place_in(settled, found.surroundings, wish)
     }
 
     fn session(&self) -> Result<Session, String> {
-        self.served.session()
+        self.served.session_in(&self.loaded)
     }
 }
 
