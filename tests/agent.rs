@@ -829,7 +829,7 @@ async fn a_models_code_runs_unprotected_only_by_name() {
     );
     let project = world.desk();
     let ended = world
-        .run(&["ask", "Hello", "-p", project.to_str().unwrap()])
+        .run(&["ask", "Hello", "--trust", "-p", project.to_str().unwrap()])
         .await;
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(ended.stdout.trim(), "Hello.");

@@ -69,7 +69,7 @@ pub enum CliError {
     #[error(transparent)]
     Conversation(#[from] ConversationError),
     /// Values of the project file are used, and wait for trust.
-    #[error("{0}")]
+    #[error("{0}    (for one command alone: --trust)")]
     Untrusted(String),
     #[error("{0}")]
     Usage(String),

@@ -113,7 +113,7 @@ pub fn settle(global: &Global, uses: Uses, loaded: &mut Loaded) -> Result<(), Cl
 pub fn refused(loaded: &Loaded, waiting: &[Waiting]) -> CliError {
     let values: Vec<String> = waiting.iter().map(|it| format!("  {}", line(it))).collect();
     CliError::Untrusted(format!(
-        "{} sets what counts only once you trust it:\n{}\nTo look at it and decide: {}    (for one command alone: --trust)",
+        "{} sets what counts only once you trust it:\n{}\nTo look at it and decide: {}",
         file(loaded),
         values.join("\n"),
         command(loaded)
@@ -306,15 +306,8 @@ mod tests {
             Uses::PLAN,
         ] {
             for part in uses.of.iter().chain(uses.but) {
-                let part = Uses {
-                    of: &[part],
-                    but: &[],
-                };
-                assert!(
-                    KEYS.iter().any(|key| part.contains(key.name)),
-                    "{:?}",
-                    part.of
-                );
+                let is = |name: &str| name == *part || name.starts_with(&format!("{part}."));
+                assert!(KEYS.iter().any(|key| is(key.name)), "{part}");
             }
         }
         let in_a_bridge = |key: &str| Uses::PLAN.contains(key) != Uses::REQUEST.contains(key);

@@ -89,6 +89,7 @@ fn assemble(
         ..Layers::default()
     };
     let mut files = Vec::new();
+    let mut whole = false;
     let store = request.state.clone().map(Store::within);
     if let Some(store) = &store {
         // A file that comes back where there was none is another one. Where nothing can be written, nothing was added.
@@ -106,7 +107,7 @@ fn assemble(
                         .map(|(key, value)| trust::resolved(key, value));
                 }
                 layers.project = layer;
-                layers.judge(store.as_ref(), project.dir.as_deref());
+                whole = true;
             }
             Err(fault) => faults.push(fault),
         }
@@ -126,6 +127,10 @@ fn assemble(
             Err(fault) => faults.push(fault),
         }
         files.push(path);
+    }
+    // What cannot be read at all says nothing of what was trusted.
+    if whole {
+        layers.judge(store.as_ref(), project.dir.as_deref());
     }
     let mut loaded = Loaded {
         settings: Settings::default(),

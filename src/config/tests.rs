@@ -63,8 +63,29 @@ impl World {
         self
     }
 
+    /// As for a person who trusts whatever the project file says.
     fn load(&self) -> Result<Loaded, ConfigError> {
+        let mut loaded = self.judged()?;
+        loaded.accept(&loaded.waiting.clone());
+        Ok(loaded)
+    }
+
+    fn judged(&self) -> Result<Loaded, ConfigError> {
         self.look(load)
+    }
+
+    /// The names of the values that wait, and what counts of a key meanwhile.
+    fn waiting(&self, key: &str) -> (Vec<String>, String) {
+        let loaded = self.judged().unwrap();
+        let names = loaded.waiting.iter().map(|it| it.name.clone()).collect();
+        let counts = loaded.values.iter().find(|it| it.key == key);
+        (names, counts.unwrap().shown.clone())
+    }
+
+    /// Says yes to all that waits.
+    fn trust(&self) {
+        let loaded = self.judged().unwrap();
+        loaded.remember(&loaded.waiting).unwrap();
     }
 
     fn look<T>(&self, look: impl FnOnce(&Request<'_>) -> T) -> T {
@@ -130,9 +151,9 @@ fn all_faults_of_all_layers_are_told_and_the_rest_counts() {
         panic!("{:?}", survey.loaded.warnings);
     };
     assert!(warning.contains("other users of this machine can read it"));
+    assert_eq!(survey.loaded.waiting[0].name, "llm.api_key");
     let settings = survey.loaded.settings;
     assert_eq!(settings.kernel.start_timeout, Duration::from_secs(5));
-    assert!(settings.llm.api_key.is_some());
     assert_eq!(world.load().unwrap_err().to_string(), faults[0]);
 }
 
@@ -421,6 +442,170 @@ fn a_key_in_a_file_that_others_can_read_is_warned_about() {
         "{}",
         warnings[0]
     );
+}
+
+/// A project file's value of a key, and whether it counts beside this user file.
+fn counts(toml: &str, user: &str, key: &str) -> bool {
+    World::new().user(user).toml(toml).waiting(key).0.is_empty()
+}
+
+#[test]
+fn a_project_file_can_be_stricter_by_itself_and_nothing_else() {
+    for (toml, user, key, expected) in [
+        ("llm.model = 'm'", "", "llm.model", true),
+        ("kernel.start_timeout = 1", "", "kernel.start_timeout", true),
+        ("llm.api_base = 'http://x/'", "", "llm.api_base", false),
+        (
+            "llm.api_base = 'http://x/'",
+            "llm.api_base = 'http://x'",
+            "llm.api_base",
+            true,
+        ),
+        ("llm.api_type = 'openai'", "", "llm.api_type", true),
+        ("llm.api_type = 'ollama'", "", "llm.api_type", false),
+        ("llm.groq.api_key = 'k'", "", "llm.api_key", false),
+        ("llm.groq.model = 'k'", "", "llm.model", true),
+        (
+            "execution_service.network = true",
+            "",
+            "execution_service.network",
+            false,
+        ),
+        (
+            "execution_service.network = true",
+            "execution_service.network = true",
+            "execution_service.network",
+            true,
+        ),
+        (
+            "execution_service.mounts = ['/data']",
+            "",
+            "execution_service.mounts",
+            false,
+        ),
+        (
+            "code_interpreter.approve = 'risky'",
+            "",
+            "code_interpreter.approve",
+            true,
+        ),
+        (
+            "code_interpreter.approve = 'risky'",
+            "code_interpreter.approve = 'always'",
+            "code_interpreter.approve",
+            false,
+        ),
+        (
+            "workspace.workspace_path = 'w'",
+            "",
+            "workspace.workspace_path",
+            false,
+        ),
+    ] {
+        assert_eq!(counts(toml, user, key), expected, "{toml} beside {user:?}");
+    }
+    // The environment counts before the file, so nothing of it would change.
+    let world = World::new()
+        .env("LLM_API_BASE", "http://mine/v1")
+        .toml("llm.api_base = 'http://x'");
+    let loaded = world.judged().unwrap();
+    assert!(!loaded.waiting[0].effective);
+    assert_eq!(loaded.settings.llm.api_base, "http://mine/v1");
+}
+
+#[test]
+fn what_waits_is_as_if_it_was_not_there_also_an_explicit_null() {
+    let key = "code_interpreter.approve";
+    let world = World::new()
+        .user("code_interpreter.approve = 'always'")
+        .json("{\"code_interpreter.approve\": null}");
+    assert_eq!(
+        world.waiting(key),
+        (vec![key.to_owned()], "always".to_owned())
+    );
+    // With a yes the null counts.
+    world.trust();
+    assert_eq!(world.waiting(key), (vec![], "never".to_owned()));
+    let world = World::new().toml("llm.api_type = 'ollama'");
+    assert_eq!(world.waiting("llm.api_base").1, "https://api.openai.com/v1");
+    world.trust();
+    assert_eq!(world.waiting("llm.api_base").1, "http://localhost:11434/v1");
+    // A service's own value is not let in by another service's.
+    let world = World::new()
+        .user("[llm]\napi_type = 'groq'\ngroq.api_base = 'http://x'\nopenai.api_key = 'k'")
+        .toml("llm.api_type = 'openai'");
+    world.trust();
+    let world = world.toml("llm.api_type = 'openai'\nllm.api_base = 'http://x'");
+    assert_eq!(world.waiting("llm.api_base").0, ["llm.api_base"]);
+}
+
+#[test]
+fn a_yes_is_for_these_values_and_gone_when_the_file_was_another_one() {
+    let key = "llm.api_base";
+    let first = "[llm]\napi_base = 'http://x'\napi_key = 'k'\nmodel = 'a'";
+    let world = World::new().toml(first);
+    assert_eq!(world.waiting(key).0, [key, "llm.api_key"]);
+    world.trust();
+    assert_eq!(world.waiting(key), (vec![], "http://x".to_owned()));
+    // What needs no trust may change, and so may the place in the file.
+    let world = world.toml("[llm]\nmodel = 'b'\n\napi_key = 'k'\napi_base = 'http://x'");
+    assert_eq!(world.waiting(key).0, [""; 0]);
+    // Another value asks for itself alone, and the one before has to be asked about again.
+    let world = world.toml("[llm]\napi_base = 'http://y'\napi_key = 'k'");
+    assert_eq!(world.waiting(key).0, [key]);
+    let world = world.toml(first);
+    assert_eq!(world.waiting(key).0, [key]);
+    world.trust();
+    // Also where the file in between was stricter, could not be used in this key, or was not there.
+    // Also where the file in between was stricter, or could not be used in this key.
+    let world = world.toml("");
+    world.judged().unwrap();
+    let world = world.toml(first);
+    assert_eq!(world.waiting(key).0, [key, "llm.api_key"]);
+    world.trust();
+    let world = world.toml("[llm]\napi_base = 5\napi_key = 'k'");
+    world.judged().unwrap_err();
+    let world = world.toml(first);
+    assert_eq!(world.waiting(key).0, [key]);
+    world.trust();
+    // And where there was none.
+    fs::remove_file(world.home.join("project/heddle.toml")).unwrap();
+    world.judged().unwrap();
+    let world = world.toml(first);
+    assert_eq!(world.waiting(key).0, [key, "llm.api_key"]);
+}
+
+#[test]
+fn a_path_is_trusted_as_what_it_leads_to() {
+    let world =
+        World::new().toml("execution_service.mounts = ['in:rw', '~/own']\nllm.record = 'log'");
+    let project = world.home.join("project");
+    let link = |name: &str, to: &str| {
+        let _ = fs::remove_file(project.join(name));
+        std::os::unix::fs::symlink(to, project.join(name)).unwrap();
+    };
+    fs::create_dir(world.home.join("data")).unwrap();
+    link("in", "../data");
+    link("log", "sub/new");
+    world.trust();
+    let loaded = world.judged().unwrap();
+    let real = |name: &str| world.home.join(name).display().to_string();
+    let mounts = [real("data") + ":rw", real("own")];
+    assert_eq!(loaded.settings.execution_service.mounts, mounts);
+    assert_eq!(loaded.settings.llm.record, Some(project.join("sub/new")));
+    link("log", "../.bashrc");
+    assert_eq!(
+        world.waiting("llm.record"),
+        (vec!["llm.record".to_owned()], "not set".to_owned())
+    );
+    link("in", "/");
+    let (names, mounts) = world.waiting("execution_service.mounts");
+    assert_eq!(
+        (names[0].as_str(), mounts.as_str()),
+        ("execution_service.mounts", "not set")
+    );
+    let shown = world.judged().unwrap().waiting[0].shown.clone();
+    assert_eq!(shown, format!("/:rw, {}", real("own")));
 }
 
 proptest! {

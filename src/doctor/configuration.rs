@@ -16,6 +16,7 @@ pub(super) fn files(survey: &Survey) -> Vec<Check> {
     if checks.is_empty() {
         checks.push(Check::pass("configuration", set(loaded)));
     }
+    let folder = loaded.project_dir.clone().unwrap_or_default();
     for waiting in &loaded.waiting {
         checks.push(Check::warn(
             "configuration",
@@ -23,7 +24,7 @@ pub(super) fn files(survey: &Survey) -> Vec<Check> {
                 "{}: {} = {} does not count, since nobody has said that it is trusted",
                 waiting.source, waiting.name, waiting.shown
             ),
-            "heddle trust",
+            format!("heddle trust {}", folder.display()),
         ));
     }
     for warning in &loaded.warnings {

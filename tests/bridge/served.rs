@@ -18,6 +18,8 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub struct Served {
     pub info: ConnectionInfo,
     pub folder: tempfile::TempDir,
+    /// What Heddle remembers between commands.
+    pub state: tempfile::TempDir,
     child: Option<Child>,
 }
 
@@ -48,6 +50,7 @@ impl Served {
         Served {
             info,
             folder,
+            state: tempfile::tempdir().unwrap(),
             child: None,
         }
     }
@@ -61,11 +64,24 @@ impl Served {
             .args(args)
             .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.folder.path())
+            .env("XDG_STATE_HOME", self.state.path())
             .env("XDG_RUNTIME_DIR", self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.terminal());
         command
+    }
+
+    /// Trusts what the project file in its folder sets, as a person does at a terminal.
+    pub fn trust(&self) {
+        let trusted = Command::new(env!("CARGO_BIN_EXE_heddle"))
+            .args(["trust", "--trust"])
+            .current_dir(self.folder.path())
+            .env("XDG_CONFIG_HOME", self.folder.path())
+            .env("XDG_STATE_HOME", self.state.path())
+            .output()
+            .unwrap();
+        assert!(trusted.status.success(), "{trusted:?}");
     }
 
     /// The front end's terminal, which its kernels inherit.

@@ -4,8 +4,10 @@ use heddle::protocol::content::KernelInfoRequest;
 use heddle::protocol::{Channel, Content, Transport};
 
 use super::served::{SOON, Served};
-use crate::support::kernels::{python, run};
+use crate::support::kernels::{Ran, python, run};
+use crate::support::model_server::ModelServer;
 use crate::support::process;
+use crate::support::roles::answer;
 
 /// Runs a cell that cannot have a kernel; gives what it is told.
 async fn refused(client: &heddle::kernel::Client) -> String {
@@ -20,7 +22,7 @@ async fn refused(client: &heddle::kernel::Client) -> String {
 async fn a_mistake_in_the_settings_is_an_error_in_the_cell_until_it_is_mended() {
     let mut served = Served::before_it_starts(Transport::Ipc);
     let settings = served.folder.path().join("heddle.toml");
-    std::fs::write(&settings, "[execution_service]\nkernel_mode = \"lokal\"\n").unwrap();
+    std::fs::write(&settings, LOCAL.replace("local", "lokal")).unwrap();
     served.start_again(&[]);
     let client = served.connect().await;
     assert_eq!(client.info().await.unwrap().language_info.name, "python");
@@ -29,8 +31,110 @@ async fn a_mistake_in_the_settings_is_an_error_in_the_cell_until_it_is_mended() 
         told.contains("heddle.toml:2") && told.contains("run the cell again"),
         "{told}"
     );
-    std::fs::write(&settings, "[execution_service]\nkernel_mode = \"local\"\n").unwrap();
+    // What would loosen it is one until the person trusts it.
+    std::fs::write(&settings, LOCAL).unwrap();
+    let told = refused(&client).await;
+    let folder = served.folder.path().canonicalize().unwrap();
+    let command = format!("heddle trust {}", folder.display());
+    assert!(
+        told.contains("execution_service.kernel_mode = local") && told.contains(&command),
+        "{told}"
+    );
+    assert_eq!(client.info().await.unwrap().language_info.name, "python");
+    served.trust();
     assert_eq!(run(&client, "6 * 7").await.value.as_deref(), Some("42"));
+}
+
+const LOCAL: &str = "[execution_service]\nkernel_mode = \"local\"\n";
+
+/// A cell that ends its kernel, and waits for the end.
+const DIE: &str = "import os; os._exit(1)";
+
+#[tokio::test]
+async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
+    let mut served = Served::before_it_starts(Transport::Ipc);
+    let settings = served.folder.path().join("heddle.toml");
+    let plain = ["--mode", "sandbox"];
+    served.start_again(&plain);
+    let client = served.client().await;
+    // Outside of what it is given.
+    let outside = tempfile::tempdir_in("/var/tmp").unwrap();
+    let reach = format!("import os; os.path.exists({:?})", outside.path());
+    let reaches = |ran: &Ran| ran.value.clone().unwrap();
+    assert_eq!(reaches(&run(&client, &reach).await), "False");
+
+    let granted = format!(
+        "[execution_service]\nnetwork = true\nmounts = [{:?}]\n",
+        outside.path()
+    );
+    let plant = format!("open('heddle.toml', 'w').write({granted:?}); {DIE}");
+    assert!(run(&client, &plant).await.error.is_some());
+    let waits = "counts only once you trust it: execution_service.network = true";
+    let later =
+        "changed settings count when the kernel is restarted: execution_service.network = true";
+    for told in [waits, later] {
+        let ran = run(&client, &reach).await;
+        assert_eq!(reaches(&ran), "False");
+        assert!(ran.stdout.contains(told) && ran.whole(), "{ran:?}");
+        let again = run(&client, &reach).await;
+        assert_eq!((&*reaches(&again), &*again.stdout), ("False", ""));
+        // As a person does, for the next start of a front end.
+        served.trust();
+        std::fs::write(&settings, format!("{granted}\n")).unwrap();
+        run(&client, DIE).await;
+    }
+    // As a control: from the next start on it counts.
+    served.kill();
+    let again = Served::before_it_starts(Transport::Ipc);
+    let mut command = again.command(&plain);
+    command
+        .current_dir(served.folder.path())
+        .env("XDG_STATE_HOME", served.state.path());
+    let _child = process::Ended(command.spawn().unwrap());
+    let client = again.client().await;
+    assert_eq!(reaches(&run(&client, &reach).await), "True");
+}
+
+#[tokio::test]
+async fn a_key_goes_nowhere_that_code_has_written_down() {
+    let (mine, other) = (
+        ModelServer::start(vec![answer("mine")]).await,
+        ModelServer::start(vec![answer("other"), answer("other")]).await,
+    );
+    let served = Served::before_it_starts(Transport::Ipc);
+    let mut command = served.command(&["--mode", "local"]);
+    let user = served.folder.path().join("heddle");
+    std::fs::create_dir(&user).unwrap();
+    let own = format!(
+        "[llm]\nmodel = \"m\"\napi_key = \"k\"\napi_base = {:?}\n",
+        mine.url()
+    );
+    std::fs::write(user.join("config.toml"), own).unwrap();
+    for name in ["LLM_MODEL", "LLM_API_BASE", "LLM_API_KEY"] {
+        command
+            .env_remove(name)
+            .env_remove(format!("HEDDLE_{name}"));
+    }
+    let work = served.state.path().join("w");
+    command.env("HEDDLE_WORKSPACE_WORKSPACE_PATH", work);
+    let _child = process::Ended(command.spawn().unwrap());
+    let client = served.client().await;
+    let planted = format!("[llm]\napi_base = {:?}\n", other.url());
+    let code = format!("open('heddle.toml', 'w').write({planted:?})");
+    assert_eq!(run(&client, &code).await.error, None);
+    let (ename, told) = run(&client, "%ask who?").await.error.unwrap();
+    assert_eq!(ename, "AskError");
+    assert!(
+        told.contains("llm.api_base = http") && told.contains("heddle trust "),
+        "{told}"
+    );
+    assert_eq!(run(&client, "6 * 7").await.value.as_deref(), Some("42"));
+    assert_eq!((mine.requests().len(), other.requests().len()), (0, 0));
+    // As a control: it would have gone there.
+    served.trust();
+    assert_eq!(run(&client, "%ask who?").await.error, None);
+    let requests = other.requests();
+    assert_eq!(requests[0].header("authorization"), Some("Bearer k"));
 }
 
 #[tokio::test]

@@ -105,7 +105,7 @@ fn the_lists_of_the_project_count_and_an_empty_one_allows_nothing() {
         "heddle.toml",
         "[code_interpreter]\nallowed_modules = [\"os\"]\n",
     );
-    let ran = heddle.run(["check", "x.py"]).assert_code(1);
+    let ran = heddle.run(["--trust", "check", "x.py"]).assert_code(1);
     assert!(
         ran.out
             .starts_with("x.py:2:8: The module `numpy` is not allowed. Allowed are: os."),
@@ -114,7 +114,7 @@ fn the_lists_of_the_project_count_and_an_empty_one_allows_nothing() {
     heddle.write("heddle.toml", "[code_interpreter]\nallowed_modules = []\n");
     assert_eq!(
         heddle
-            .run(["check", "x.py"])
+            .run(["--trust", "check", "x.py"])
             .assert_code(1)
             .out
             .lines()
@@ -127,7 +127,7 @@ fn the_lists_of_the_project_count_and_an_empty_one_allows_nothing() {
     );
     assert_eq!(
         heddle
-            .run(["check", "x.py"])
+            .run(["--trust", "check", "x.py"])
             .assert_code(1)
             .out
             .lines()
@@ -138,7 +138,7 @@ fn the_lists_of_the_project_count_and_an_empty_one_allows_nothing() {
         "heddle.toml",
         "[code_interpreter]\nallowed_modules = [\"os\"]\nblocked_modules = [\"sys\"]\n",
     );
-    let ran = heddle.run(["check", "x.py"]).assert_code(2);
+    let ran = heddle.run(["--trust", "check", "x.py"]).assert_code(2);
     assert!(ran.err.contains("are both set"), "{ran:?}");
 }
 

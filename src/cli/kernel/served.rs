@@ -357,9 +357,12 @@ fn no_model() -> CliError {
 /// An error as a cell shows it.
 fn in_cell(error: CliError) -> String {
     match error {
-        error @ (CliError::Config(_) | CliError::Untrusted(_)) => format!(
+        CliError::Config(error) => format!(
             "{error}\nWhen that is mended, run the cell again; the kernel need not be restarted"
         ),
+        CliError::Untrusted(error) => {
+            format!("{error}\nThen run the cell again; the kernel need not be restarted")
+        }
         error => error.to_string(),
     }
 }
