@@ -88,7 +88,9 @@ impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             CliError::Config(_) | CliError::Session(_) | CliError::Usage(_) => Exit::Usage,
-            CliError::Packages(PackagesError::NotPlain { .. }) => Exit::Usage,
+            CliError::Packages(PackagesError::NotPlain { .. } | PackagesError::Proposal { .. }) => {
+                Exit::Usage
+            }
             CliError::Packages(PackagesError::NoPython(_)) => Exit::Missing,
             CliError::Packages(_) => Exit::Failed,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,

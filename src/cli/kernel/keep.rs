@@ -16,8 +16,8 @@ use crate::bridge::{self, Conduct};
 use crate::cli::error::{CliError, Exit};
 use crate::cli::{Global, KernelArgs, run, setup};
 use crate::kernel::RunFolder;
-use crate::session;
 use crate::session::whereabouts::{Note, Surroundings, Way};
+use crate::session::{self, Workspace};
 
 /// How often it is looked whether the session is still there.
 const LOOK: Duration = Duration::from_secs(2);
@@ -36,9 +36,9 @@ pub struct Keep {
 impl Keep {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let loaded = load(global, &self.kernel, None)?;
-        let root = setup::workspace(&loaded)?;
-        let id = session::resolve(&root, &self.session)?;
-        let workspace = session::Workspace::open(&root, &id)?;
+        let sessions = setup::sessions(&loaded)?;
+        let id = session::resolve(&sessions, &self.session)?;
+        let workspace = sessions.workspace(&id)?;
         let folder = RunFolder::for_clients()?;
         let note = {
             let (workspace, file) = (workspace.clone(), folder.connection_file());
@@ -58,7 +58,7 @@ impl Keep {
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
-        let session = workspace.folder().to_path_buf();
+        let session = workspace.clone();
         let backing =
             Served::new(global, self.kernel, Whose::Session(workspace)).telling(Arc::new(tell));
         announce(&folder.connection_file());
@@ -77,8 +77,8 @@ impl Keep {
 }
 
 /// Waits until the session is no more, after which nobody could find its kernel.
-async fn removed(session: &Path) {
-    while session.exists() {
+async fn removed(session: &Workspace) {
+    while session.folder().exists() && session.state().exists() {
         tokio::time::sleep(LOOK).await;
     }
 }

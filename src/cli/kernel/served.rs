@@ -178,6 +178,10 @@ impl Served {
             _ => error,
         })?;
         let packages = setup::packages(loaded, &choice, &*launcher, tell);
+        let mut grants = setup::grants(settings, &self.args.mounts)?;
+        if let Whose::Session(_) = &self.whose {
+            grants.project = setup::project(&self.global, loaded, tell)?;
+        }
         let found = Surroundings {
             mode: launcher.mode().to_owned(),
             kernel: choice.name().to_owned(),
@@ -185,7 +189,7 @@ impl Served {
                 launcher.mode(),
                 &choice,
                 settings,
-                &setup::grants(settings, &self.args.mounts)?,
+                &grants,
                 packages.as_ref(),
                 true,
             ),
@@ -199,6 +203,7 @@ impl Served {
             Whose::Session(workspace) => workspace.cwd(),
         };
         let mut options = setup::kernel_options(settings, launcher, choice, &cwd, &self.args)?;
+        options.grants = grants;
         if let Whose::Session(workspace) = &self.whose {
             options.grants.mounts.push(workspace.outputs_mount());
         }
@@ -252,9 +257,9 @@ impl Backing for Served {
             // The terminal has the session itself; what is asked in a front end has one of its own.
             Whose::Session(workspace) => session::notebooks::beside(workspace),
         };
-        let root =
-            load(&self.global, &self.args, None).and_then(|loaded| setup::workspace(&loaded));
-        let root = root.map_err(in_cell)?;
-        session::notebooks::open(&root, &name).map_err(|error| error.to_string())
+        let sessions =
+            load(&self.global, &self.args, None).and_then(|loaded| setup::sessions(&loaded));
+        let sessions = sessions.map_err(in_cell)?;
+        session::notebooks::open(&sessions, &name).map_err(|error| error.to_string())
     }
 }

@@ -45,9 +45,9 @@ impl Share {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let loaded = load(global, &self.kernel, None)?;
         let limits = setup::limits(&loaded.settings);
-        let root = setup::workspace(&loaded)?;
-        let id = session::resolve(&root, &self.session)?;
-        let workspace = Workspace::open(&root, &id)?;
+        let sessions = setup::sessions(&loaded)?;
+        let id = session::resolve(&sessions, &self.session)?;
+        let workspace = sessions.workspace(&id)?;
         let folder = RunFolder::for_clients()?;
         let known = noted(&workspace, Way::Running).map(|found| found.surroundings);
         let known = known.unwrap_or_default();
