@@ -34,11 +34,11 @@ impl Demo {
         // Its code is shipped with Heddle, so it runs as it is.
         let launcher =
             setup::launcher(&loaded.settings, Author::Person, &mut setup::Said::print).await?;
-        let of_all = global.clone();
+        let for_setup = global.clone();
         let setup = tokio::task::spawn_blocking(move || {
             let choice = setup::managed_kernel(&*launcher)?;
             setup::conversation(
-                &of_all,
+                &for_setup,
                 &loaded,
                 llm,
                 launcher,

@@ -57,9 +57,6 @@ pub fn refusal(path: &Path) -> Option<String> {
             "{place} is never given to a kernel: keys and settings are kept there. Copy what it needs to another folder"
         ));
     }
-    if let Some(reason) = own(path) {
-        return Some(reason);
-    }
     if SYSTEM.iter().any(|system| path == Path::new(system))
         || MACHINE.iter().any(|machine| path.starts_with(machine))
     {
@@ -67,6 +64,9 @@ pub fn refusal(path: &Path) -> Option<String> {
             "{} is the system's, of which a kernel has its own. Name a folder with data",
             path.display()
         ));
+    }
+    if let Some(reason) = own(path) {
+        return Some(reason);
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let usual = PathBuf::from(format!("/run/user/{}", Uid::effective()));

@@ -99,6 +99,7 @@ impl Heddle {
             .env("DOCKER_HOST", "unix:///nowhere/docker.sock")
             .env("PATH", self.path("bin"))
             .env("XDG_CONFIG_HOME", self.path("config"))
+            .env("XDG_STATE_HOME", self.path("state"))
             .env("JUPYTER_DATA_DIR", self.path("jupyter"))
             .env("HEDDLE_WORKSPACE_WORKSPACE_PATH", self.path("workspace"))
             .stdin(Stdio::null())
