@@ -19,6 +19,7 @@
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`folders`]: where Heddle keeps its own files
+//! - `way`: where a path leads, link by link
 //! - [`event`]: what a session is made of, and what every renderer shows
 
 pub mod agent;
@@ -39,3 +40,4 @@ pub mod policy;
 pub mod protocol;
 pub mod session;
 pub mod transport;
+mod way;

@@ -775,7 +775,7 @@ async fn a_session_is_rebuilt_on_request_and_its_cells_are_logged_once() {
 async fn a_log_with_a_torn_last_line_is_gone_on_with() {
     let (_server, world) = with(vec![answer("One."), answer("Two.")]).await;
     assert_done(&world, &world.ask(&["One"]).await).await;
-    let log = world.session().join("events.jsonl");
+    let log = world.state().join("events.jsonl");
     let whole = world.log();
     std::fs::write(
         &log,
@@ -866,12 +866,12 @@ async fn a_workspace_that_cannot_be_made_is_named() {
 }
 
 #[tokio::test]
-async fn a_workspace_that_fills_up_costs_the_log_and_not_the_answer() {
+async fn a_disk_that_fills_up_costs_the_log_and_not_the_answer_and_the_list_says_so() {
     let fill = "print('x' * 500_000)";
     let (_server, world) = with(vec![short(fill), answer("Done.")]).await;
-    let workspace = world.path("workspace");
-    std::fs::create_dir(&workspace).unwrap();
-    let Some(_mounted) = Mounted::small(&workspace) else {
+    let state = world.path("state");
+    std::fs::create_dir(&state).unwrap();
+    let Some(_mounted) = Mounted::small(&state) else {
         eprintln!("skipped: nothing can be mounted here");
         return;
     };
@@ -884,6 +884,12 @@ async fn a_workspace_that_fills_up_costs_the_log_and_not_the_answer() {
         ended.stderr
     );
     assert!(ended.stderr.contains("Free some space"), "{}", ended.stderr);
+    let listed = world.run(&["session", "list"]).await;
+    assert!(listed.stdout.contains("  not logged  "), "{listed:?}");
+    let listed = world.run(&["session", "list", "--json"]).await;
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!(listed["log"], "incomplete");
+    assert_eq!(listed["status"], Value::Null);
     world.is_quiet().await;
 }
 

@@ -83,10 +83,13 @@ async fn listed(world: &World) -> Vec<String> {
 
 /// The packages' folder of the only Python.
 fn overlay(world: &World) -> PathBuf {
-    let folders = std::fs::read_dir(world.desk().join(".heddle/packages")).unwrap();
-    let folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
-    assert_eq!(folders.len(), 1, "{folders:?}");
-    folders[0].clone()
+    let only = |folder: PathBuf| {
+        let folders = std::fs::read_dir(folder).unwrap();
+        let folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(folders.len(), 1, "{folders:?}");
+        folders[0].clone()
+    };
+    only(only(world.path("data/heddle/packages")))
 }
 
 /// A Planner that writes the code itself.
@@ -141,11 +144,11 @@ async fn without_a_project_they_are_the_persons_own() {
     let world = project_with_wheels(&[("mine", "1.0", &[], &[("mine.py", "")])]);
     std::fs::remove_file(world.desk().join("heddle.toml")).unwrap();
     assert_code(&add(&world, &["mine"]).await, 0);
-    assert!(world.path("data/heddle/packages").is_dir());
-    assert!(!world.desk().join(".heddle").exists());
+    assert!(world.path("data/heddle/packages/user").is_dir());
+    assert_eq!(std::fs::read_dir(world.desk()).unwrap().count(), 0);
     let import = "import mine\nprint(mine.__file__)";
     let ran = world.run(&["run", "--mode", "sandbox", "-c", import]).await;
-    assert!(ran.stdout.contains("data/heddle/packages"), "{ran:?}");
+    assert!(ran.stdout.contains("data/heddle/packages/user"), "{ran:?}");
 }
 
 #[tokio::test]
@@ -249,9 +252,10 @@ async fn modules_beside_the_project_are_not_run_on_the_host() {
 }
 
 #[tokio::test]
-async fn a_sandboxed_kernel_cannot_change_them_where_it_may_write_around_them() {
+async fn a_sandboxed_kernel_cannot_change_them() {
     let world = project_with_wheels(&[("mine", "1.0", &[], &[("mine.py", "")])]);
     assert_code(&add(&world, &["mine"]).await, 0);
+    assert!(!world.desk().join(".heddle").exists());
     let code = r#"
 import os, mine
 site = os.path.dirname(mine.__file__)
@@ -264,33 +268,141 @@ def tries(what, *args):
 print(tries(open, "beside.txt", "w"))
 print(tries(open, site + "/evil.py", "w"))
 print(tries(open, mine.__file__, "a"))
-print(tries(os.mkdir, ".heddle/packages/other"))
-print(tries(os.rename, ".heddle", "moved"))
+print(tries(os.mkdir, site + "/../../../other"))
 "#;
     let ran = world.run(&["run", "--mode", "sandbox", "-c", code]).await;
-    let expected = format!("done\n{}", "refused\n".repeat(4));
+    let expected = format!("done\n{}", "refused\n".repeat(3));
     assert_eq!(ran.stdout, expected, "{ran:?}");
     // Where nothing protects them, the same code gets through.
     let ran = world.run(&["run", "--mode", "local", "-c", code]).await;
-    assert_eq!(ran.stdout, "done\n".repeat(5), "{ran:?}");
+    assert_eq!(ran.stdout, "done\n".repeat(4), "{ran:?}");
+}
+
+/// What earlier versions have installed into a project, with a module and a `.pth` that code has added.
+fn old_overlay(world: &World, pins: &str) -> PathBuf {
+    let tag = overlay(world).file_name().unwrap().to_owned();
+    let folder = world.desk().join(".heddle/packages").join(tag);
+    let site = folder.join("generation/site");
+    std::fs::create_dir_all(&site).unwrap();
+    std::fs::write(folder.join("generation/requirements.txt"), pins).unwrap();
+    std::os::unix::fs::symlink("generation", folder.join("current")).unwrap();
+    std::fs::write(site.join("planted.py"), "").unwrap();
+    std::fs::write(site.join("mine.py"), "raise SystemExit('planted')").unwrap();
+    std::fs::write(site.join("planted.pth"), "import planted").unwrap();
+    site
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_the_packages_is_not_followed() {
-    let world = project();
-    let secrets = world.path("secrets");
-    std::fs::create_dir_all(&secrets).unwrap();
-    std::os::unix::fs::symlink(&secrets, world.desk().join(".heddle")).unwrap();
-    let ended = add(&world, &["six"]).await;
-    assert_code(&ended, 1);
-    assert!(ended.stderr.contains("is a link"), "{ended:?}");
-    let code = format!(
-        "import os; print(os.path.exists({:?}))",
-        secrets.display().to_string()
+async fn what_lies_in_the_project_is_a_proposal_and_is_never_imported() {
+    let world = project_with_wheels(&[
+        (
+            "mine",
+            "1.0",
+            &[],
+            &[("mine.py", "here = 'from the index'")],
+        ),
+        ("other", "1.0", &[], &[("other.py", "")]),
+    ]);
+    assert_code(&add(&world, &["other"]).await, 0);
+    let site = old_overlay(&world, "mine==1.0  # asked for\n");
+    assert_code(&world.run(&["env", "remove", "other"]).await, 0);
+    let import = "import mine\nprint(mine.here)";
+    for mode in ["local", "sandbox"] {
+        for module in ["planted", "mine"] {
+            let code = format!("import {module}");
+            let ran = world.run(&["run", "--mode", mode, "-c", &code]).await;
+            let missing = format!("No module named '{module}'");
+            assert!(ran.stderr.contains(&missing), "{mode}: {ran:?}");
+            assert!(ran.stderr.contains("heddle env sync"), "{mode}: {ran:?}");
+        }
+    }
+    // The control: it could have been imported from there.
+    let add_path = format!(
+        "import sys; sys.path.insert(0, {:?}); import planted",
+        site.display().to_string()
     );
-    let ran = world.run(&["run", "--mode", "sandbox", "-c", &code]).await;
-    assert_eq!(ran.stdout, "False\n", "{ran:?}");
-    assert_eq!(std::fs::read_dir(&secrets).unwrap().count(), 0);
+    assert_code(
+        &world
+            .run(&["run", "--mode", "local", "-c", &add_path])
+            .await,
+        0,
+    );
+
+    let refused = world.run(&["env", "sync"]).await;
+    assert_code(&refused, 2);
+    for part in [
+        "mine 1.0",
+        "nobody is at a terminal",
+        "heddle env sync --yes",
+    ] {
+        assert!(refused.stderr.contains(part), "{refused:?}");
+    }
+    assert!(listed(&world).await.is_empty());
+    assert_code(&world.run(&["env", "sync", "--yes"]).await, 0);
+    let ran = world.run(&["run", "--mode", "sandbox", "-c", import]).await;
+    assert_eq!(ran.stdout, "from the index\n", "{ran:?}");
+    assert!(!ran.stderr.contains("heddle env sync"), "{ran:?}");
+    let again = world.run(&["env", "sync"]).await;
+    assert_code(&again, 0);
+}
+
+#[tokio::test]
+async fn exported_pins_install_the_same_files_elsewhere_when_a_person_agrees() {
+    let world = project();
+    let nothing = world.run(&["env", "export"]).await;
+    assert_code(&nothing, 2);
+    assert!(nothing.stderr.contains("heddle env add"), "{nothing:?}");
+    assert_code(&add(&world, &["six", "cowsay"]).await, 0);
+    // A link in the file's place is replaced.
+    let precious = world.path("precious");
+    std::fs::write(&precious, "mine").unwrap();
+    let file = world.desk().join("heddle-packages.txt");
+    std::os::unix::fs::symlink(&precious, &file).unwrap();
+    assert_code(&world.run(&["env", "export"]).await, 0);
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "mine");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.matches(" --hash=sha256:").count(), 2, "{text}");
+
+    let elsewhere = project();
+    let proposed = elsewhere.file("heddle-packages.txt", &text);
+    let mut terminal = Terminal::start(&elsewhere, &["env", "sync"]);
+    let shown = terminal.until("[y/N]").await;
+    assert!(
+        shown.contains("six ") && shown.contains("sha256:"),
+        "{shown}"
+    );
+    terminal.line("n");
+    terminal.until("Nothing was installed").await;
+    assert!(terminal.end().await.success());
+    assert!(listed(&elsewhere).await.is_empty());
+    let mut terminal = Terminal::start(&elsewhere, &["env", "sync"]);
+    terminal.until("[y/N]").await;
+    terminal.line("y");
+    assert!(terminal.end().await.success());
+    assert_eq!(listed(&elsewhere).await, ["cowsay", "six"]);
+
+    // Another file than the one that was pinned.
+    let at = text.find("--hash=sha256:").unwrap() + "--hash=sha256:".len();
+    let forged = format!("{}{}{}", &text[..at], "0".repeat(64), &text[at + 64..]);
+    let third = project();
+    third.file("heddle-packages.txt", &forged);
+    let refused = third.run(&["env", "sync", "--yes"]).await;
+    assert_code(&refused, 1);
+    assert!(
+        refused.stderr.contains("other files than those"),
+        "{refused:?}"
+    );
+    assert!(listed(&third).await.is_empty());
+
+    // What is no pin is refused, and so is a link.
+    third.file("heddle-packages.txt", "--index-url http://127.0.0.1:9/\n");
+    let refused = third.run(&["env", "sync", "--yes"]).await;
+    assert_code(&refused, 2);
+    assert!(refused.stderr.contains("no pin of Heddle's"), "{refused:?}");
+    std::fs::remove_file(third.desk().join("heddle-packages.txt")).unwrap();
+    std::os::unix::fs::symlink(proposed, third.desk().join("heddle-packages.txt")).unwrap();
+    let refused = third.run(&["env", "sync", "--yes"]).await;
+    assert!(refused.stderr.contains("is a link"), "{refused:?}");
 }
 
 /// A chat in which the code needs a package; the person answers the question by `keys`.

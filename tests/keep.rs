@@ -60,7 +60,7 @@ fn keeper(world: &World) -> i32 {
 
 /// The folder of the sockets that lead to the kept kernel.
 fn kept_folder(world: &World) -> PathBuf {
-    let note = std::fs::read(world.session().join("kept-kernel.json")).unwrap();
+    let note = std::fs::read(world.state().join("kept-kernel.json")).unwrap();
     let note: serde_json::Value = serde_json::from_slice(&note).unwrap();
     let file = Path::new(note["connection_file"].as_str().unwrap());
     file.parent().unwrap().to_path_buf()
@@ -171,7 +171,7 @@ async fn the_kernel_of_a_chat_is_shared_and_stays_the_chats() {
     assert!(connected.ends_with("clients.json\n"), "{connected}");
     let info = ConnectionInfo::from_json(&std::fs::read(file).unwrap()).unwrap();
     let session = world.session();
-    let inside = std::fs::read(session.join("running-kernel.json")).unwrap();
+    let inside = std::fs::read(world.state().join("running-kernel.json")).unwrap();
     let inside = ConnectionInfo::from_json(&inside).unwrap();
     assert_ne!(
         inside.address(Channel::Shell),
@@ -245,6 +245,36 @@ async fn a_kept_kernel_ends_with_its_session() {
     let folder = kept_folder(&world);
     std::fs::remove_dir_all(world.session()).unwrap();
     eventually(SOON, "the end of the kept kernel", || !folder.exists()).await;
+}
+
+/// What code leaves in its folders leads nobody to a kernel of its choice.
+#[tokio::test]
+async fn a_note_that_code_has_written_leads_to_no_kernel() {
+    let (_server, world) = world(&["x = 1"]).await;
+    world.ask(&["--keep", "first"]).await;
+    let note = std::fs::read(world.state().join("kept-kernel.json")).unwrap();
+    let stopped = world.run(&["session", "stop"]).await;
+    assert_eq!(stopped.code(), Some(0), "{stopped:?}");
+    // The control: where notes are believed, it is followed, and then found to lead nowhere.
+    let (session, state) = (world.session(), world.state());
+    for folder in [
+        session.clone(),
+        session.join("cwd"),
+        session.join("outputs"),
+    ] {
+        std::fs::write(folder.join("kept-kernel.json"), &note).unwrap();
+        std::fs::write(folder.join("running-kernel.json"), &note).unwrap();
+    }
+    let pid = format!("{}", std::process::id());
+    let own = String::from_utf8(note).unwrap();
+    let start = own.find("\"heddle_pid\":").unwrap() + 13;
+    let end = start + own[start..].find([',', '}']).unwrap();
+    let own = format!("{}{pid}{}", &own[..start], &own[end..]);
+    let listed = world.run(&["session", "list"]).await;
+    assert!(!listed.text().contains("running"), "{listed:?}");
+    std::fs::write(state.join("running-kernel.json"), own).unwrap();
+    let listed = world.run(&["session", "list"]).await;
+    assert!(listed.text().contains("running"), "{listed:?}");
 }
 
 #[tokio::test]

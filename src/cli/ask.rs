@@ -102,12 +102,12 @@ pub async fn prepare(
     )?;
     own_kernel::unfold(&mut loaded.settings);
     let llm = setup::provider(&loaded.settings)?;
-    let kernel = kernel.clone();
+    let (global, kernel) = (global.clone(), kernel.clone());
     let launcher =
         setup::launcher(&loaded.settings, Author::Model, &mut setup::Said::print).await?;
     tokio::task::spawn_blocking(move || {
         let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
-        let setup = setup::conversation(&loaded, llm, launcher, choice, &kernel)?;
+        let setup = setup::conversation(&global, &loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })
     .await

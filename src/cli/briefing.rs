@@ -30,7 +30,7 @@ pub fn environment(
             format!(
                 "The code runs isolated, {network}. It can write to its working directory and to temporary folders, \
                  and sees no other files of the User's{}.{}",
-                granted(&grants.mounts),
+                granted(grants),
                 limited(grants)
             )
         }
@@ -65,12 +65,17 @@ pub fn environment(
 }
 
 /// Which files are the exception.
-fn granted(mounts: &[Mount]) -> String {
+fn granted(grants: &Grants) -> String {
+    let project = grants.project.iter().map(|project| Mount {
+        path: project.path.clone(),
+        writable: false,
+    });
+    let mounts: Vec<Mount> = grants.mounts.iter().cloned().chain(project).collect();
     let shown = |mount: &Mount| match mount.writable {
         true => format!("{} (to write to)", mount.path.display()),
         false => format!("{} (to read)", mount.path.display()),
     };
-    match mounts {
+    match &mounts[..] {
         [] => String::new(),
         mounts => {
             let shown: Vec<String> = mounts.iter().map(shown).collect();

@@ -35,9 +35,17 @@ impl Demo {
         // Its code is shipped with Heddle, so it runs as it is.
         let launcher =
             setup::launcher(&loaded.settings, Author::Person, &mut setup::Said::print).await?;
+        let for_setup = global.clone();
         let setup = tokio::task::spawn_blocking(move || {
             let choice = setup::managed_kernel(&*launcher)?;
-            setup::conversation(&loaded, llm, launcher, choice, &KernelArgs::default())
+            setup::conversation(
+                &for_setup,
+                &loaded,
+                llm,
+                launcher,
+                choice,
+                &KernelArgs::default(),
+            )
         })
         .await
         .map_err(|error| CliError::Missing(error.to_string()))??;

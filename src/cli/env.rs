@@ -1,7 +1,10 @@
 //! `heddle env`: packages for the kernels of a project.
 
+use std::io::IsTerminal;
+
 use clap::{Args, Subcommand};
 
+use super::chat::confirmed;
 use super::error::{CliError, Exit};
 use super::output::print;
 use super::setup::{self, Steps};
@@ -9,12 +12,14 @@ use super::table::table;
 use super::trust::Uses;
 use super::{Global, own_kernel};
 use crate::kernel::Choice;
-use crate::kernel::packages::{Packages, PackagesError, Pin, Requirement};
+use crate::kernel::packages::{PROPOSAL, Packages, PackagesError, Pin, Requirement};
 
 const ABOUT: &str = "\
 Packages are installed outside of the kernels, from wheels alone, and pinned with their dependencies. Kernels of the
 project import them in every mode, read-only, running ones at once. Without a project they are the user's. They are for
-one Python: this machine's, or in container mode the image's, whose pip then runs in a container of its own.";
+one Python: this machine's, or in container mode the image's, whose pip then runs in a container of its own. They lie in
+your data folder, where no kernel can write; heddle-packages.txt in the project is a proposal, and installs nothing by
+itself.";
 
 #[derive(Subcommand)]
 #[command(after_help = ABOUT)]
@@ -28,6 +33,19 @@ pub enum Env {
     },
     /// Remove packages, with what only they needed
     Remove(Names),
+    /// Write the packages, pinned with hashes, into the project, for whoever has it
+    Export {
+        #[command(flatten)]
+        kernel: Kernel,
+    },
+    /// Show what the project's pins would install, and install it when you agree
+    Sync {
+        /// Agree beforehand
+        #[arg(short, long)]
+        yes: bool,
+        #[command(flatten)]
+        kernel: Kernel,
+    },
 }
 
 #[derive(Args)]
@@ -84,6 +102,10 @@ impl Env {
                 }
             }
             Env::List { kernel } => list(&kernel.packages(global).await?, global.json)?,
+            Env::Export { kernel } => export(&kernel.packages(global).await?)?,
+            Env::Sync { yes, kernel } => {
+                return sync(&kernel.packages(global).await?, yes, global.json).await;
+            }
         }
         Ok(Exit::Done)
     }
@@ -96,6 +118,9 @@ fn list(packages: &Packages, as_json: bool) -> Result<(), CliError> {
         return print(&format!("{}\n", serde_json::json!({"packages": packages})));
     }
     if pins.is_empty() {
+        if let Ok(Some(proposal)) = packages.proposal() {
+            setup::note(&setup::not_installed(&proposal));
+        }
         return print("No packages were added. To add one: heddle env add NAME\n");
     }
     let rows: Vec<[String; 3]> = pins
@@ -110,6 +135,68 @@ fn list(packages: &Packages, as_json: bool) -> Result<(), CliError> {
         })
         .collect();
     print(&table(["NAME", "VERSION", "WHY"], &rows))
+}
+
+fn export(packages: &Packages) -> Result<(), CliError> {
+    if packages.pins()?.is_empty() {
+        return Err(CliError::Usage(
+            "no packages were added, so there is nothing to write. To add one: heddle env add NAME"
+                .into(),
+        ));
+    }
+    match packages.export()? {
+        Some(path) => print(&format!("{}\n", path.display())),
+        None => Err(CliError::Usage(
+            "packages are written into a project, and this folder is none. To make it one: heddle init".into(),
+        )),
+    }
+}
+
+async fn sync(packages: &Packages, yes: bool, as_json: bool) -> Result<Exit, CliError> {
+    let Some(proposal) = packages.proposal()? else {
+        return Err(CliError::Usage(format!(
+            "there is no {PROPOSAL} in a project here. To write one where packages were added: heddle env export"
+        )));
+    };
+    let new = packages.lacking(&proposal.pins).await?;
+    if new.is_empty() && !as_json {
+        print(&format!(
+            "All packages of {} are there.\n",
+            proposal.path.display()
+        ))?;
+        return Ok(Exit::Done);
+    }
+    if !new.is_empty() {
+        eprintln!("{} proposes to install:", proposal.path.display());
+        for pin in &new {
+            let hash = pin.sha256.as_deref();
+            let hash = hash.map_or("not pinned by a hash".to_owned(), |hash| {
+                format!("sha256:{hash}")
+            });
+            eprintln!("  {} {}  {hash}", pin.name, pin.version);
+        }
+        if !yes && !std::io::stdin().is_terminal() {
+            return Err(CliError::Usage(
+                "nothing was installed, because nobody is at a terminal who could agree. To install these: heddle env sync --yes"
+                    .into(),
+            ));
+        }
+        let question = "Install them from the package index? [y/N] ".to_owned();
+        if !yes && !confirmed(question).await {
+            eprintln!("Nothing was installed.");
+            return Ok(Exit::Done);
+        }
+        let bar = Steps::new();
+        packages.install(&new, &mut |step| bar.show(step)).await?;
+    }
+    match as_json {
+        true => {
+            let new: Vec<_> = new.iter().map(json).collect();
+            print(&format!("{}\n", serde_json::json!({"added": new})))?;
+        }
+        false => print(&new.iter().map(line).collect::<String>())?,
+    }
+    Ok(Exit::Done)
 }
 
 fn requirements(names: &[String]) -> Result<Vec<Requirement>, PackagesError> {

@@ -94,7 +94,9 @@ impl CliError {
             | CliError::Session(_)
             | CliError::Untrusted(_)
             | CliError::Usage(_) => Exit::Usage,
-            CliError::Packages(PackagesError::NotPlain { .. }) => Exit::Usage,
+            CliError::Packages(PackagesError::NotPlain { .. } | PackagesError::Proposal { .. }) => {
+                Exit::Usage
+            }
             CliError::Packages(PackagesError::NoPython(_)) => Exit::Missing,
             CliError::Packages(_) => Exit::Failed,
             CliError::Conversation(ConversationError::Session(_)) => Exit::Failed,

@@ -73,8 +73,8 @@ pub async fn open(
     keep: bool,
 ) -> Result<Conversation, CliError> {
     let session = match session {
-        Some(text) => Session::open(&setup.root, &session::resolve(&setup.root, text)?)?,
-        None => Session::create(&setup.root)?,
+        Some(text) => Session::open(&setup.sessions, &session::resolve(&setup.sessions, text)?)?,
+        None => Session::create(&setup.sessions)?,
     };
     let idle = loaded.settings.kernel.keep;
     let workspace = session.workspace().clone();

@@ -4,6 +4,9 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Uid, User};
 
+use crate::kernel::{folder_roots, is_own_name};
+use crate::{folders, way};
+
 /// Folders that are the system's, or the kernel's own, inside.
 const SYSTEM: &[&str] = &[
     "/", "/bin", "/boot", "/etc", "/lib", "/lib64", "/run", "/sbin", "/usr", "/var",
@@ -25,11 +28,26 @@ pub fn home() -> Option<PathBuf> {
     Some(base.home_dir().to_path_buf())
 }
 
-/// Where the user's settings are.
-fn settings_folder() -> Option<PathBuf> {
-    use etcetera::BaseStrategy;
-    let base = etcetera::choose_base_strategy().ok()?;
-    Some(base.config_dir().join("heddle"))
+/// The absolute path without links.
+///
+/// # Errors
+/// Which link lies below one of these `folders`, where code may have put it, and where it leads.
+pub fn unlinked<'a>(
+    path: &Path,
+    folders: impl Iterator<Item = &'a PathBuf>,
+) -> Result<PathBuf, String> {
+    let way = way::follow(path);
+    let folders: Vec<PathBuf> = folders.map(|folder| way::follow(folder).end).collect();
+    let inside = |link: &Path| folders.iter().any(|folder| link.starts_with(folder));
+    match way.links.iter().find(|(link, _)| inside(link)) {
+        Some((link, target)) => Err(format!(
+            "{} leads through the link {} to {}, and code could have put that there",
+            path.display(),
+            link.display(),
+            target.display()
+        )),
+        None => Ok(way.end),
+    }
 }
 
 /// Why this path, without links in it, is not given to a kernel.
@@ -46,6 +64,9 @@ pub fn refusal(path: &Path) -> Option<String> {
             "{} is the system's, of which a kernel has its own. Name a folder with data",
             path.display()
         ));
+    }
+    if let Some(reason) = own(path) {
+        return Some(reason);
     }
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let usual = PathBuf::from(format!("/run/user/{}", Uid::effective()));
@@ -66,7 +87,35 @@ pub fn refusal(path: &Path) -> Option<String> {
     })
 }
 
-/// Places that hold keys: the whole of a home, what is hidden in one, and Heddle's settings.
+/// What of Heddle's own folders, for settings, data, state, cache and run files, is in this path, or has this path in it.
+/// Links on the way to them count: who can replace one says where they are.
+pub fn own(path: &Path) -> Option<String> {
+    let kept = folders::all().find(|own| {
+        let way = way::follow(own);
+        let holds = |place: &Path| place.starts_with(path);
+        way.links.iter().any(|(link, _)| holds(link))
+            || holds(&way.end)
+            || path.starts_with(&way.end)
+    });
+    let running = || {
+        let roots = folder_roots().into_iter();
+        let mut roots = roots.map(|root| way::follow(&root).end);
+        roots.find(|root| {
+            let below = path.strip_prefix(root).ok();
+            let first = below.and_then(|below| below.components().next());
+            let name = first.and_then(|first| first.as_os_str().to_str());
+            root.starts_with(path) || name.is_some_and(is_own_name)
+        })
+    };
+    let place = kept.or_else(running)?;
+    Some(format!(
+        "{} is never given to a kernel: Heddle keeps files of its own there, which decide what happens next. Name another \
+         folder",
+        place.display()
+    ))
+}
+
+/// Places that hold keys: the whole of a home, and what is hidden in one.
 pub fn secret(path: &Path) -> Option<String> {
     for home in homes(path) {
         if home.starts_with(path) {
@@ -80,9 +129,7 @@ pub fn secret(path: &Path) -> Option<String> {
             return Some(home.join(first).display().to_string());
         }
     }
-    let settings = settings_folder()?.canonicalize().ok()?;
-    let holds = settings.starts_with(path) || path.starts_with(&settings);
-    holds.then(|| settings.display().to_string())
+    None
 }
 
 /// Homes that the path may be in: the user's by its variable and by the list of users, that of who became root, and

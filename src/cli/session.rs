@@ -12,7 +12,7 @@ use super::trust::Uses;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
 use crate::session::whereabouts::{Way, noted};
-use crate::session::{self, SessionId, Summary, Workspace, export};
+use crate::session::{self, SessionId, Sessions, Summary, Workspace, export};
 
 /// Columns that a request gets in the list.
 const REQUEST: usize = 48;
@@ -49,6 +49,11 @@ pub enum Session {
         #[command(flatten)]
         model: ModelArgs,
     },
+    /// Copy logs that earlier versions have written where code could change them to where none can
+    Import {
+        /// An id, or its beginning; all of the workspace without one
+        id: Option<String>,
+    },
     /// Print a connection file of a session's running kernel, for `jupyter console --existing` and other front ends
     Connect {
         /// An id, its beginning, or `last`
@@ -83,6 +88,7 @@ impl Session {
                 let sink = renderer(global.json, false);
                 chat::talk(conversation, setup, sink, interrupts).await
             }
+            Session::Import { id } => import(global, id.as_deref()),
             Session::Connect { id } => connect(global, &id).await,
             Session::Stop { id } => stop(global, &id).await,
         }
@@ -91,10 +97,14 @@ impl Session {
 
 /// The session that is meant, and its folder.
 fn find(global: &Global, id: &str) -> Result<(SessionId, Workspace), CliError> {
-    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
-    let id = session::resolve(&root, id)?;
-    let workspace = Workspace::open(&root, &id)?;
+    let sessions = sessions(global)?;
+    let id = session::resolve(&sessions, id)?;
+    let workspace = sessions.workspace(&id)?;
     Ok((id, workspace))
+}
+
+fn sessions(global: &Global) -> Result<Sessions, CliError> {
+    setup::sessions(&setup::load(global, Uses::SESSIONS, &[])?)
 }
 
 fn not_kept(id: &SessionId) -> CliError {
@@ -131,10 +141,11 @@ async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
 type Kernel = Option<(&'static str, Option<PathBuf>)>;
 
 async fn list(global: &Global) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
-    let sessions = session::list(&root)?;
+    let all = sessions(global)?;
+    let sessions = session::list(&all)?;
     let kernels = futures_util::future::join_all(sessions.iter().map(|summary| async {
-        let workspace = Workspace::open(&root, &summary.id).ok()?;
+        // What code could write leads to no kernel.
+        let workspace = summary.protected.then(|| all.place(&summary.id))?;
         match kept::of(&workspace).await {
             Some(kept) => Some(("kept", Some(kept.connection_file))),
             None => noted(&workspace, Way::Running).map(|_| ("running", None)),
@@ -155,6 +166,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
                     "rounds": summary.rounds,
                     "cells": summary.cells,
                     "status": summary.status,
+                    "log": log(summary),
                     "kernel": state,
                     "kept": kept.flatten(),
                 })
@@ -166,7 +178,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     if sessions.is_empty() {
         print(&format!(
             "No sessions in {} yet. Begin one: heddle chat\n",
-            root.display()
+            all.root().display()
         ))?;
         return Ok(Exit::Done);
     }
@@ -185,15 +197,37 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         ],
         &rows,
     ))?;
+    let unprotected = sessions.iter().filter(|(it, _)| !it.protected).count();
+    if unprotected > 0 {
+        setup::note(&format!(
+            "{unprotected} unprotected: written where code could change it. To look at one: heddle session show ID. To take \
+             it over: heddle session import ID"
+        ));
+    }
     Ok(Exit::Done)
 }
 
+/// What is to be known of a session's log.
+fn log(summary: &Summary) -> &'static str {
+    match summary {
+        Summary {
+            protected: false, ..
+        } => "unprotected",
+        Summary {
+            incomplete: true, ..
+        } => "incomplete",
+        _ => "whole",
+    }
+}
+
 fn row(summary: &Summary, kernel: &str) -> [String; 6] {
-    let status = match summary.status {
-        Some(Status::Ok) => "ok",
-        Some(Status::Error) => "error",
-        Some(Status::Interrupted) => "interrupted",
-        None => "open",
+    let status = match (log(summary), summary.status) {
+        ("unprotected", _) => "unprotected",
+        ("incomplete", _) => "not logged",
+        (_, Some(Status::Ok)) => "ok",
+        (_, Some(Status::Error)) => "error",
+        (_, Some(Status::Interrupted)) => "interrupted",
+        (_, None) => "open",
     };
     [
         summary.id.to_string(),
@@ -206,8 +240,8 @@ fn row(summary: &Summary, kernel: &str) -> [String; 6] {
 }
 
 fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
-    let replay = session::read(&root, &session::resolve(&root, id)?)?;
+    let sessions = sessions(global)?;
+    let replay = session::read(&sessions, &session::resolve(&sessions, id)?)?;
     let mut sink: Box<dyn Sink> = match global.json {
         true => Box::new(Json(Output::new(None))),
         false => Box::new(Terminal::transcript()),
@@ -222,9 +256,12 @@ fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
 }
 
 fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliError> {
-    let root = setup::workspace(&setup::load(global, Uses::SESSIONS, &[])?)?;
-    let id = session::resolve(&root, id)?;
-    let replay = session::read(&root, &id)?;
+    let sessions = sessions(global)?;
+    let id = session::resolve(&sessions, id)?;
+    let replay = session::read(&sessions, &id)?;
+    if let Some(warning) = &replay.warning {
+        setup::warn(warning);
+    }
     let notebook = export::notebook(replay.events());
     if output == Some(Path::new("-")) {
         notebook
@@ -235,5 +272,37 @@ fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliE
     let path = output.map_or_else(|| PathBuf::from(format!("{id}.ipynb")), Path::to_path_buf);
     notebook.save(&path)?;
     print(&format!("{}\n", path.display()))?;
+    Ok(Exit::Done)
+}
+
+fn import(global: &Global, id: Option<&str>) -> Result<Exit, CliError> {
+    let sessions = sessions(global)?;
+    let waiting = session::list(&sessions)?;
+    let waiting = waiting.into_iter().filter(|summary| !summary.protected);
+    let wanted: Vec<Summary> = match id {
+        None => waiting.collect(),
+        Some(text) => {
+            let id = session::resolve(&sessions, text)?;
+            let wanted: Vec<Summary> = waiting.filter(|summary| summary.id == id).collect();
+            if wanted.is_empty() {
+                return Err(CliError::Usage(format!(
+                    "session {id} is where no code can change it. Nothing is to be done"
+                )));
+            }
+            wanted
+        }
+    };
+    if wanted.is_empty() {
+        print("Every session is where no code can change it. Nothing is to be done.\n")?;
+    }
+    for summary in wanted {
+        sessions.import(&summary.id)?;
+        let request = summary.first_message.as_deref().unwrap_or("");
+        print(&format!(
+            "{}  {}\n",
+            summary.id,
+            shortened(request, REQUEST)
+        ))?;
+    }
     Ok(Exit::Done)
 }

@@ -14,14 +14,18 @@ use super::{Global, KernelArgs, places};
 use crate::agent::approval::When;
 use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
+use crate::folders;
 use crate::kernel::mode::{self, Mode, Wanted};
-use crate::kernel::packages::{Packages, PackagesError};
-use crate::kernel::{Choice, Grants, KernelError, Launcher, Local, Mount, Options, python};
+use crate::kernel::packages::{Packages, PackagesError, Proposal};
+use crate::kernel::{
+    Choice, Grants, KernelError, Launcher, Local, Mount, Options, Project, python,
+};
 use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
 };
 use crate::policy::Policy;
 use crate::protocol::Transport;
+use crate::session::Sessions;
 use crate::session::conversation::{Place, Setup};
 
 /// Reads the settings for a command that uses these of them; warnings go to standard error. Values that wait for trust
@@ -99,23 +103,32 @@ pub fn note(message: &str) {
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
 }
 
-/// The folder with the sessions: as configured, else the project's `workspace`, else in the user's data folder.
+/// The folder with the files of sessions: as configured, else the project's `workspace`, else in the user's data folder.
 pub fn workspace(loaded: &Loaded) -> Result<PathBuf, CliError> {
-    use etcetera::BaseStrategy;
-    if let Some(path) = &loaded.settings.workspace.workspace_path {
-        return Ok(path.clone());
-    }
-    if let Some(project) = &loaded.project_dir {
-        return Ok(project.join("workspace"));
-    }
-    etcetera::choose_base_strategy()
-        .map(|base| base.data_dir().join("heddle/workspace"))
-        .map_err(|_| {
-            CliError::Usage(
-                "there is no home folder for sessions. Set HOME, or workspace.workspace_path"
-                    .into(),
-            )
-        })
+    let none = || {
+        CliError::Usage(
+            "there is no home folder for sessions. Set HOME, or workspace.workspace_path".into(),
+        )
+    };
+    let path = match (
+        &loaded.settings.workspace.workspace_path,
+        &loaded.project_dir,
+    ) {
+        (Some(path), _) => path.clone(),
+        (None, Some(project)) => project.join("workspace"),
+        (None, None) => folders::data().ok_or_else(none)?.join("workspace"),
+    };
+    let cwd = std::env::current_dir().ok();
+    places::unlinked(&path, loaded.project_dir.iter().chain(&cwd)).map_err(|link| {
+        CliError::Usage(format!(
+            "the workspace {link}. Write the folder itself into your settings: workspace.workspace_path"
+        ))
+    })
+}
+
+/// The sessions of that workspace.
+pub fn sessions(loaded: &Loaded) -> Result<Sessions, CliError> {
+    Ok(Sessions::of(&workspace(loaded)?)?)
 }
 
 /// Whose code is about to run.
@@ -207,9 +220,9 @@ fn allow_local(refused: &KernelError) -> Result<(), CliError> {
 
 /// Connection files of the kernels that work for this user's sessions now.
 pub fn running_sessions(loaded: &Loaded) -> Vec<PathBuf> {
-    workspace(loaded).map_or_else(
+    sessions(loaded).map_or_else(
         |_| Vec::new(),
-        |root| crate::session::whereabouts::running(&root),
+        |sessions| crate::session::whereabouts::running(&sessions),
     )
 }
 
@@ -221,6 +234,7 @@ pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError
     let of_flags = mounts.iter().map(|text| mount("--mount", text));
     Ok(Grants {
         mounts: of_settings.chain(of_flags).collect::<Result<_, _>>()?,
+        project: None,
         network: service.network,
         memory: match service.memory {
             0 => machine_memory() / 4 * 3,
@@ -230,6 +244,30 @@ pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError
         cpus: service.cpus,
         disk_free: service.disk_free << 20,
     })
+}
+
+/// The project that was named with `-p`, as kernels of its sessions see it: without the other sessions.
+pub fn project(global: &Global, loaded: &Loaded, tell: Tell) -> Result<Option<Project>, CliError> {
+    let (Some(_), Some(project)) = (&global.project, &loaded.project_dir) else {
+        return Ok(None);
+    };
+    let path = std::fs::canonicalize(project)
+        .map_err(CliError::io(format!("cannot use {}", project.display())))?;
+    if let Some(reason) = places::refusal(&path) {
+        tell(Said::Note(format!(
+            "The code does not see the project's folder: {reason}."
+        )));
+        return Ok(None);
+    }
+    let workspace = workspace(loaded)?;
+    let hidden = match workspace == path {
+        true => workspace.join("sessions"),
+        false => workspace,
+    };
+    Ok(Some(Project {
+        hidden: hidden.starts_with(&path).then_some(hidden),
+        path,
+    }))
 }
 
 /// `PATH`, `PATH:ro` or `PATH:rw`; `named` by this.
@@ -268,6 +306,11 @@ pub fn working_directory(launcher: &dyn Launcher, tell: Tell) -> Result<PathBuf,
         };
     }
     let own = cwd.join("heddle");
+    if let Some(reason) = places::own(&own) {
+        return Err(CliError::Usage(format!(
+            "code cannot work here: {reason}, and start there"
+        )));
+    }
     std::fs::create_dir_all(&own)
         .map_err(CliError::io(format!("cannot make {}", own.display())))?;
     tell(Said::Note(format!(
@@ -357,13 +400,32 @@ pub fn packages(
     tell: Tell,
 ) -> Option<Packages> {
     match try_packages(loaded, choice, launcher) {
-        Ok(packages) => Some(packages),
+        Ok(packages) => {
+            if packages.pins().is_ok_and(|pins| pins.is_empty())
+                && let Ok(Some(proposal)) = packages.proposal()
+                && !proposal.pins.is_empty()
+            {
+                tell(Said::Note(not_installed(&proposal)));
+            }
+            Some(packages)
+        }
         Err(error @ PackagesError::Link { .. }) => {
             tell(Said::Warning(error.to_string()));
             None
         }
         Err(_) => None,
     }
+}
+
+/// That a project proposes packages, and has none.
+pub fn not_installed(proposal: &Proposal) -> String {
+    let why = match proposal.is_earlier {
+        true => {
+            "The packages in the project's .heddle are not used any more, because code could change them."
+        }
+        false => "The project proposes packages, and none is installed.",
+    };
+    format!("{why} To see which, and install them from the package index: heddle env sync")
 }
 
 /// The same, with the reason where there can be none. Blocking.
@@ -471,6 +533,7 @@ pub fn provider(settings: &Settings) -> Result<Arc<dyn Provider>, CliError> {
 
 /// Everything for a conversation.
 pub fn conversation(
+    global: &Global,
     loaded: &Loaded,
     llm: Arc<dyn Provider>,
     launcher: Arc<dyn Launcher>,
@@ -479,9 +542,10 @@ pub fn conversation(
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
     let packages = packages(loaded, &choice, &*launcher, &mut Said::print);
-    let grants = grants(settings, &args.mounts)?;
+    let mut grants = grants(settings, &args.mounts)?;
+    grants.project = project(global, loaded, &mut Said::print)?;
     Ok(Setup {
-        root: workspace(loaded)?,
+        sessions: sessions(loaded)?,
         llm,
         agent: agent_limits(settings)?,
         cell: limits(settings),

@@ -99,6 +99,7 @@ fn attempt(supervisor: &Path, level: Level) -> Result<(), String> {
     let empty = Sandbox {
         level,
         read: Vec::new(),
+        hide: Vec::new(),
         write: Vec::new(),
         keep: Default::default(),
         network: false,

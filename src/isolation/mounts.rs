@@ -80,16 +80,33 @@ pub(super) fn private_root(
         .map_err(|error| format!("no private file systems: {error}"))?;
     // The outer first: what is read-only stays so within a folder that can be written, such as the program's own
     // environment in the workspace.
-    let read = sandbox.read.iter().map(|path| (path.as_path(), false));
-    let write = sandbox.write.iter().map(|path| (path.as_path(), true));
-    let mut paths: Vec<_> = read.chain(write).collect();
+    let read = sandbox.read.iter().map(|path| (path.as_path(), Part::Read));
+    let write = sandbox
+        .write
+        .iter()
+        .map(|path| (path.as_path(), Part::Write));
+    let hide = sandbox
+        .hide
+        .iter()
+        .map(|path| (path.as_path(), Part::Hidden));
+    let mut paths: Vec<_> = read.chain(write).chain(hide).collect();
     paths.sort();
-    for (path, writable) in paths {
-        match writable {
-            true => root.hand_over(path),
-            false => root.show(path),
+    for (path, part) in paths {
+        match part {
+            Part::Write => root.hand_over(path),
+            Part::Read => root.show(path),
+            Part::Hidden => root.tmpfs(
+                path,
+                "mode=0755,size=64k",
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+            ),
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
+    }
+    // What was to be bound below them is.
+    for path in &sandbox.hide {
+        set_attributes(path, false, libc::MOUNT_ATTR_RDONLY)
+            .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;
     }
     fs::write(EMPTY, "").map_err(|error| format!("no empty file: {error}"))?;
     for path in &sandbox.keep.paths {
@@ -101,6 +118,14 @@ pub(super) fn private_root(
         .map_err(|error| format!("{} cannot be given: {error}", run_folder.display()))?;
     root.seal()
         .map_err(|error| format!("the root cannot be sealed: {error}"))
+}
+
+/// What is at a path inside, in the order in which they take each other's place.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Read,
+    Write,
+    Hidden,
 }
 
 struct Root<'a> {
@@ -205,7 +230,8 @@ impl Root<'_> {
         Ok(())
     }
 
-    fn tmpfs(&self, path: &str, options: &str, flags: MsFlags) -> io::Result<()> {
+    fn tmpfs(&self, path: impl AsRef<Path>, options: &str, flags: MsFlags) -> io::Result<()> {
+        let path = path.as_ref();
         fs::create_dir_all(path)?;
         Ok(mount(
             Some("tmpfs"),

@@ -32,6 +32,8 @@ pub struct Sandbox {
     pub level: Level,
     /// Files and folders of the host that are visible, and cannot be changed.
     pub read: Vec<PathBuf>,
+    /// Folders within those of which nothing is visible, but what is bound by itself.
+    pub hide: Vec<PathBuf>,
     /// Folders of the host that can be written to: the workspace.
     pub write: Vec<PathBuf>,
     /// Files and folders in those that cannot be changed, and are no links.

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesOrdered;
 use futures_util::{Stream, StreamExt};
 use tokio::time::Instant;
 
-use super::folder::{self, CLIENTS_FILE};
+use super::folder::{self, CLIENTS, CLIENTS_FILE};
 use super::{KernelError, discovery};
 use crate::protocol::{Channel, ConnectionInfo};
 use crate::transport::Heartbeat;
@@ -44,7 +44,7 @@ pub fn runtime_folder() -> Option<PathBuf> {
 /// Where connection files are looked for, as people read it.
 pub fn places() -> Vec<String> {
     let own = folder::roots();
-    let own = own.iter().map(|root| root.join("heddle-*"));
+    let own = own.iter().map(|root| root.join(format!("{CLIENTS}*")));
     let places = runtime_folder().into_iter().chain(own);
     let places = places.map(|place| place.display().to_string());
     places.chain(["Heddle's sessions".to_owned()]).collect()
@@ -68,7 +68,7 @@ fn list(more: &[PathBuf]) -> Vec<Found> {
         own.iter()
             .flat_map(|root| entries(root))
             .filter_map(|path| {
-                let id = path.file_name()?.to_str()?.strip_prefix("heddle-")?;
+                let id = path.file_name()?.to_str()?.strip_prefix(CLIENTS)?;
                 ours(id.to_owned(), path.join(CLIENTS_FILE))
             }),
     );

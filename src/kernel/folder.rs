@@ -14,6 +14,10 @@ use crate::protocol::{ConnectionInfo, Transport};
 
 /// The connection file, for clients on this side.
 const CONNECTION_FILE: &str = "connection.json";
+/// How folders of kernels begin, and how those of sockets that are there for any client: what is in the former, code in
+/// the kernel may have written.
+const KERNELS: &str = "heddle-";
+pub(super) const CLIENTS: &str = "heddle-clients-";
 /// The connection file of sockets that are there for any client.
 pub(super) const CLIENTS_FILE: &str = "clients.json";
 /// The connection file as the kernel reads it, where the kernel sees its folder elsewhere than we do.
@@ -35,7 +39,16 @@ impl RunFolder {
         kernel_name: &str,
         inside: impl FnOnce(&Path) -> PathBuf,
     ) -> Result<Self, KernelError> {
-        let path = runtime_root().join(format!("heddle-{}", Uuid::new_v4().simple()));
+        RunFolder::create_as(KERNELS, transport, kernel_name, inside)
+    }
+
+    fn create_as(
+        prefix: &str,
+        transport: Transport,
+        kernel_name: &str,
+        inside: impl FnOnce(&Path) -> PathBuf,
+    ) -> Result<Self, KernelError> {
+        let path = runtime_root().join(format!("{prefix}{}", Uuid::new_v4().simple()));
         let key = SecretString::from(Uuid::new_v4().to_string());
         let failed = |source| KernelError::Folder {
             path: path.clone(),
@@ -59,7 +72,8 @@ impl RunFolder {
 
     /// A new folder for sockets of our own, which any client of this user's may connect to.
     pub fn for_clients() -> Result<Self, KernelError> {
-        let mut folder = RunFolder::create(Transport::Ipc, "heddle", Path::to_path_buf)?;
+        let mut folder =
+            RunFolder::create_as(CLIENTS, Transport::Ipc, "heddle", Path::to_path_buf)?;
         let failed = |source| KernelError::Folder {
             path: folder.path.clone(),
             source,
@@ -136,9 +150,11 @@ fn free_ports() -> std::io::Result<[u16; 5]> {
     Ok(ports)
 }
 
-/// Whether a folder of this name is one that Heddle made: `heddle-` and 32 hexadecimal digits.
+/// Whether a folder of this name is one that Heddle made: `heddle-` or `heddle-clients-`, and 32 hexadecimal digits.
 pub fn is_own_name(name: &str) -> bool {
-    let id = name.strip_prefix("heddle-");
+    let id = name
+        .strip_prefix(CLIENTS)
+        .or_else(|| name.strip_prefix(KERNELS));
     id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 

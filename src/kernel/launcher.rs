@@ -30,10 +30,19 @@ pub struct Mount {
     pub writable: bool,
 }
 
+/// A project that a kernel gets to see, read-only, its settings empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    pub path: PathBuf,
+    /// A folder in it of which nothing is seen but what is granted by itself.
+    pub hidden: Option<PathBuf>,
+}
+
 /// What an isolated kernel may use beside its working directory. A local one has whatever the user has.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grants {
     pub mounts: Vec<Mount>,
+    pub project: Option<Project>,
     pub network: bool,
     /// Bytes, of all of its processes together.
     pub memory: u64,
@@ -50,6 +59,7 @@ impl Default for Grants {
     fn default() -> Grants {
         Grants {
             mounts: Vec::new(),
+            project: None,
             network: false,
             memory: u64::MAX,
             processes: 512,

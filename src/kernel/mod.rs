@@ -21,7 +21,7 @@ pub use bare::Bare;
 pub use client::{Client, Exchange, Incoming};
 pub use folder::{RunFolder, is_listened_to, is_own_name, remove_deserted, roots as folder_roots};
 pub use joined::Join;
-pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process};
+pub use launcher::{Grants, Launch, Launcher, Local, Mount, Process, Project};
 #[cfg(target_os = "linux")]
 pub use sandboxed::Sandboxed;
 pub use tap::Tap;

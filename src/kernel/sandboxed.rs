@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::launcher::{Launch, Launcher, Process};
 use super::{KernelError, disk};
+use crate::isolation::kept::is_settings;
 use crate::isolation::level::{self, Found, Level};
 use crate::isolation::{
     Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
@@ -75,23 +76,40 @@ impl Sandboxed {
                 .filter(move |mount| mount.writable == writable)
                 .map(|mount| mount.path.clone())
         };
+        let project = grants.project.as_ref();
+        let hide: Vec<PathBuf> = project
+            .and_then(|project| project.hidden.clone())
+            .filter(|hidden| hidden.is_dir())
+            .into_iter()
+            .collect();
+        let shown = project.map_or(Vec::new(), |project| match self.found.level {
+            Level::Namespaces => vec![project.path.clone()],
+            // Nothing can be mounted there: what is to be seen is named, as it is now.
+            Level::Landlock(_) => parts(&project.path, &hide),
+        });
         // A folder that is bound already needs no second mount below itself.
         let mut read: Vec<PathBuf> = launch
             .program
             .iter()
             .cloned()
             .chain(granted(false))
+            .chain(shown)
             .collect();
         read.sort();
-        read.dedup_by(|inner, outer| inner.starts_with(outer));
+        read.dedup_by(|inner, outer| {
+            inner.starts_with(outer) && !hide.iter().any(|hidden| inner.starts_with(hidden))
+        });
         read.retain(|path| path.exists() && !is_system(path));
         let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
             .chain(granted(true))
             .collect();
+        let mut guarded = write.clone();
+        guarded.extend(project.map(|project| project.path.clone()));
         Ok(Sandbox {
             level: self.found.level,
             read,
-            keep: Kept::find(&write)?,
+            hide,
+            keep: Kept::find(&guarded)?,
             write,
             network: grants.network,
             memory: grants.memory,
@@ -100,6 +118,22 @@ impl Sandboxed {
             cpus: grants.cpus,
         })
     }
+}
+
+/// What is in a folder, but for settings, links, and what is hidden.
+fn parts(folder: &Path, hidden: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut parts = Vec::new();
+    for path in entries.map(|entry| entry.path()) {
+        if hidden.contains(&path) || path.is_symlink() || is_settings(&path) {
+            continue;
+        }
+        match hidden.iter().any(|hidden| hidden.starts_with(&path)) {
+            true => parts.extend(self::parts(&path, hidden)),
+            false => parts.push(path),
+        }
+    }
+    parts
 }
 
 /// Whether a path is among those that every sandbox has.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::history;
 use super::whereabouts::{Note, Surroundings};
-use super::{Session, SessionError};
+use super::{Session, SessionError, Sessions};
 use crate::agent::approval::Approver;
 use crate::agent::{Agent, AgentError, Scene, Workbench};
 use crate::event::{Event, KernelState, Sink, Status};
@@ -43,8 +43,8 @@ pub enum ConversationError {
 /// How a conversation is set up.
 #[derive(Clone)]
 pub struct Setup {
-    /// The workspace that holds the sessions.
-    pub root: PathBuf,
+    /// Those that it is one of.
+    pub sessions: Sessions,
     pub llm: Arc<dyn Provider>,
     pub agent: crate::agent::Limits,
     pub cell: Limits,
@@ -102,7 +102,7 @@ pub struct Conversation {
 impl Conversation {
     /// Begins a new session; its kernel starts in the background.
     pub fn begin(setup: Setup) -> Result<Conversation, SessionError> {
-        let session = Session::create(&setup.root)?;
+        let session = Session::create(&setup.sessions)?;
         Ok(Conversation::open(setup, session))
     }
 
@@ -404,7 +404,7 @@ impl Conversation {
     /// Writes the session so far as a notebook beside its log and gives the path.
     pub fn save_notebook(&self) -> Result<PathBuf, crate::notebook::NotebookError> {
         let workspace = self.session.workspace();
-        let path = workspace.folder().join("session.ipynb");
+        let path = workspace.state().join("session.ipynb");
         let events = super::log::read(&workspace.log()).unwrap_or_default();
         super::export::notebook(events.events()).save(&path)?;
         Ok(path)
@@ -459,8 +459,17 @@ fn notes(cwd: &Path, files: &[String]) -> String {
 /// The first lines of a text file.
 fn preview(path: &Path) -> Option<String> {
     use std::io::Read;
+    use std::os::unix::fs::OpenOptionsExt;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
+    // Code works in that folder: a link may lead to any file of the user's, and a pipe could wait for ever.
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+        .ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
     file.take(4096).read_to_end(&mut bytes).ok()?;
     if bytes.contains(&0) {
         return None;

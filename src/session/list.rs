@@ -1,15 +1,13 @@
 //! The sessions of a workspace: listing them, and finding the one that a person means.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+use std::fs::File;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::log::each_line;
-use super::workspace::{Workspace, sessions};
+use super::log::{Gap, each_line};
+use super::sessions::Sessions;
 use super::{SessionError, SessionId};
 use crate::event::Status;
 
@@ -20,6 +18,8 @@ const NAMED: usize = 5;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Summary {
     pub id: SessionId,
+    /// Whether its log lies where no code can change it.
+    pub protected: bool,
     /// When its first and its last event were written; none if it has no event.
     pub started: Option<Timestamp>,
     pub last: Option<Timestamp>,
@@ -29,30 +29,40 @@ pub struct Summary {
     pub rounds: u64,
     /// Cells that were run to an end.
     pub cells: u64,
-    /// How the last request ended; none if it was cut off, or is still running.
+    /// How the last request ended; none if it was cut off, or is still running, or is not known.
     pub status: Option<Status>,
+    /// Whether the log could not be written in the last request, so that it lacks events.
+    pub incomplete: bool,
 }
 
-/// The sessions of the workspace `root`, the most recently used first. Folders that are none of Heddle's sessions
-/// are passed over, and so are sessions that cannot be read.
-pub fn list(root: &Path) -> Result<Vec<Summary>, SessionError> {
-    let ids = ids(root)?.into_iter();
-    Ok(ids.filter_map(|id| summary(root, id).ok()).collect())
+/// The sessions of a workspace, the most recently used first. Folders that are none of Heddle's sessions are passed over,
+/// and so are sessions that cannot be read.
+pub fn list(sessions: &Sessions) -> Result<Vec<Summary>, SessionError> {
+    let found = found(sessions)?.into_iter();
+    Ok(found.filter_map(|found| summary(sessions, found)).collect())
 }
 
-/// The session that `text` means: `last`, an id, or the beginning of one.
-pub fn resolve(root: &Path, text: &str) -> Result<SessionId, SessionError> {
-    let mut ids = ids(root)?;
-    match text {
-        "last" => ids.truncate(1),
-        "" => ids.clear(),
-        _ => ids.retain(|id| id.as_str().starts_with(text)),
-    }
+/// The session that `text` means: `last`, an id, or the beginning of one. One whose log code could change is meant only
+/// where no other is.
+pub fn resolve(sessions: &Sessions, text: &str) -> Result<SessionId, SessionError> {
+    let all = found(sessions)?;
+    let of = |protected: bool| {
+        let of_kind = all.iter().filter(|found| found.protected == protected);
+        let mut ids: Vec<SessionId> = of_kind.map(|found| found.id.clone()).collect();
+        match text {
+            "last" => ids.truncate(1),
+            "" => ids.clear(),
+            _ => ids.retain(|id| id.as_str().starts_with(text)),
+        }
+        ids
+    };
+    let ids = Some(of(true)).filter(|ids| !ids.is_empty());
+    let ids = ids.unwrap_or_else(|| of(false));
     match &ids[..] {
         [id] => Ok(id.clone()),
         [] => Err(SessionError::NotFound {
             text: text.chars().take(80).collect(),
-            workspace: root.to_owned(),
+            workspace: sessions.root().to_owned(),
         }),
         _ => Err(SessionError::Ambiguous {
             text: text.to_owned(),
@@ -62,23 +72,40 @@ pub fn resolve(root: &Path, text: &str) -> Result<SessionId, SessionError> {
     }
 }
 
-/// The ids of all sessions, the most recently written first.
-pub(super) fn ids(root: &Path) -> Result<Vec<SessionId>, SessionError> {
-    let folder = sessions(root);
-    let failed = SessionError::io("read the sessions in", &folder);
-    let entries = match fs::read_dir(&folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(failed)?,
-    };
-    let mut found: Vec<(SystemTime, SessionId)> = entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter_map(|id: SessionId| {
-            let log = fs::metadata(Workspace::at(root, &id).log()).ok()?;
-            log.is_file().then_some((log.modified().ok()?, id))
+/// A session that has a log.
+struct Found {
+    id: SessionId,
+    protected: bool,
+    modified: SystemTime,
+}
+
+impl Found {
+    fn open(sessions: &Sessions, id: &SessionId, protected: bool) -> Option<File> {
+        match protected {
+            true => File::open(sessions.place(id).log()).ok(),
+            false => sessions.unprotected_log(id),
+        }
+    }
+}
+
+/// All sessions, the most recently written first.
+fn found(sessions: &Sessions) -> Result<Vec<Found>, SessionError> {
+    let looked_at = |id: SessionId, protected: bool| {
+        let log = Found::open(sessions, &id, protected)?;
+        Some(Found {
+            modified: log.metadata().ok()?.modified().ok()?,
+            id,
+            protected,
         })
+    };
+    let protected = sessions.protected()?.into_iter();
+    let unprotected = sessions.unprotected()?.into_iter();
+    let mut found: Vec<Found> = protected
+        .filter_map(|id| looked_at(id, true))
+        .chain(unprotected.filter_map(|id| looked_at(id, false)))
         .collect();
-    found.sort_by(|one, other| other.cmp(one));
-    Ok(found.into_iter().map(|(_, id)| id).collect())
+    found.sort_by(|one, other| (other.modified, &other.id).cmp(&(one.modified, &one.id)));
+    Ok(found)
 }
 
 /// As much of an event as a summary needs.
@@ -90,18 +117,21 @@ struct Peek {
     status: Option<Status>,
 }
 
-fn summary(root: &Path, id: SessionId) -> Result<Summary, SessionError> {
-    let path = Workspace::at(root, &id).log();
+fn summary(sessions: &Sessions, found: Found) -> Option<Summary> {
+    let log = Found::open(sessions, &found.id, found.protected)?;
+    let path = sessions.place(&found.id).log();
     let mut summary = Summary {
-        id,
+        id: found.id,
+        protected: found.protected,
         started: None,
         last: None,
         first_message: None,
         rounds: 0,
         cells: 0,
         status: None,
+        incomplete: found.protected && Gap::is_noted(&path),
     };
-    each_line(&path, |_, line| {
+    each_line(log, &path, |_, line| {
         let peek = line.and_then(|line| serde_json::from_slice::<Peek>(line).ok());
         let Some(peek) = peek else { return };
         summary.started = summary.started.or(peek.ts);
@@ -116,6 +146,11 @@ fn summary(root: &Path, id: SessionId) -> Result<Summary, SessionError> {
             "done" => summary.status = peek.status,
             _ => {}
         }
-    })?;
-    Ok(summary)
+    })
+    .ok()?;
+    if summary.incomplete {
+        // Whatever the end says, it is not known what came before it.
+        summary.status = None;
+    }
+    Some(summary)
 }

@@ -3,10 +3,13 @@
 //! Each line is one `write`, and the end of a round is synced to the disk: a killed Heddle loses at most the event
 //! it was writing, a power cut at most the round. A line is the event's object with one more field, `ts`: when it
 //! was written (RFC 3339, UTC).
+//!
+//! Where the disk takes no more, the rest of the round is left out as a whole, and that is noted in a file beside the log
+//! whose only byte is there from the beginning: changing it needs no space.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -14,10 +17,15 @@ use serde::{Deserialize, Serialize};
 
 use super::SessionError;
 use super::lock::Lock;
-use crate::event::{Event, Sink};
+use super::sessions::sync;
+use crate::event::{Event, Level, Sink};
 
 /// Longer lines are not read into memory; no event that Heddle writes comes near it.
 const LONGEST_LINE: usize = 256 << 20;
+
+/// What stands where events are missing.
+const MISSING: &str =
+    "Events of the request before are missing here: the log could not be written.";
 
 /// An event log that is open for appending. While it is, no one else can open it so.
 #[derive(Debug)]
@@ -28,6 +36,7 @@ pub struct Log {
     len: u64,
     /// There may be a part of a line behind `len`.
     torn: bool,
+    gap: Gap,
     error: Option<SessionError>,
     _lock: Lock,
 }
@@ -37,15 +46,19 @@ impl Log {
     /// power cut is cut off; what was lost with it is told in the second value.
     pub fn open(path: &Path) -> Result<(Log, Option<String>), SessionError> {
         let lock = Lock::take(path)?;
-        let failed = SessionError::io("open the session log", path);
+        let failed = || SessionError::io("open the session log", path);
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true).mode(0o600);
-        let file = options.open(path).map_err(failed)?;
+        let file = options.open(path).map_err(failed())?;
+        let gap = Gap::open(path).map_err(failed())?;
+        // The end of a round syncs the file; its name is in the folder.
+        sync(path.parent().unwrap_or(Path::new("/")))?;
         let mut log = Log {
             file,
             path: path.to_owned(),
             len: 0,
             torn: false,
+            gap,
             error: None,
             _lock: lock,
         };
@@ -83,21 +96,46 @@ impl Log {
     /// Appends one event; what is shown but not kept ([`Event::is_durable`]) passes by. The end of a request is
     /// synced to the disk.
     ///
-    /// After an error the log is as it was before, and the next call tries again.
+    /// After an error the log is as it was before, and takes no more of this round: the next one begins with a word on
+    /// what is missing.
+    ///
+    /// # Errors
+    /// The event could not be written, or belongs to a round of which one could not.
     pub fn append(&mut self, event: &Event) -> Result<(), SessionError> {
         if !event.is_durable() {
             return Ok(());
         }
-        let line = Line {
-            ts: Some(format!("{:.6}", Timestamp::now())),
-            event,
+        let begins = matches!(event, Event::User { .. });
+        let written = match self.gap.why.filter(|_| !begins) {
+            Some(why) => Err(io::Error::from_raw_os_error(why)),
+            None if begins && self.gap.is_noted => self
+                .write_event(&Event::Notice {
+                    level: Level::Warning,
+                    message: MISSING.to_owned(),
+                })
+                .and_then(|()| self.write_event(event)),
+            None => self.write_event(event),
         };
-        let written = self.write_line(&line);
-        written.map_err(SessionError::io("write the session log", &self.path))?;
+        if let Err(error) = written {
+            self.gap.note(&error);
+            return Err(SessionError::io("write the session log", &self.path)(error));
+        }
+        if begins {
+            self.gap.close();
+        }
         match event {
-            Event::Done { .. } => self.sync(),
+            Event::Done { .. } => self
+                .sync()
+                .inspect_err(|_| self.gap.note(&io::ErrorKind::Other.into())),
             _ => Ok(()),
         }
+    }
+
+    fn write_event(&mut self, event: &Event) -> io::Result<()> {
+        self.write_line(&Line {
+            ts: Some(format!("{:.6}", Timestamp::now())),
+            event,
+        })
     }
 
     fn write_line(&mut self, line: &Line<&Event>) -> io::Result<()> {
@@ -126,6 +164,59 @@ impl Log {
     /// The first error since this was last asked, of events that came through [`Sink`].
     pub fn take_error(&mut self) -> Option<SessionError> {
         self.error.take()
+    }
+}
+
+/// Whether the log lacks a part of its last round.
+#[derive(Debug)]
+pub(super) struct Gap {
+    file: File,
+    is_noted: bool,
+    /// The operating system's number of the fault, where it came about in this process and the round still goes on.
+    why: Option<i32>,
+}
+
+impl Gap {
+    const NONE: &[u8] = b"-";
+    const NOTED: &[u8] = b"!";
+
+    fn path(log: &Path) -> PathBuf {
+        log.with_file_name("gap")
+    }
+
+    fn open(log: &Path) -> io::Result<Gap> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(Gap::path(log))?;
+        if file.metadata()?.len() == 0 {
+            file.write_all_at(Gap::NONE, 0)?;
+            file.sync_all()?;
+        }
+        Ok(Gap {
+            file,
+            is_noted: Gap::is_noted(log),
+            why: None,
+        })
+    }
+
+    /// Whether it is noted beside this log.
+    pub(super) fn is_noted(log: &Path) -> bool {
+        std::fs::read(Gap::path(log)).is_ok_and(|content| content == Gap::NOTED)
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        self.why = Some(error.raw_os_error().unwrap_or(nix::libc::EIO));
+        if !self.is_noted {
+            self.is_noted = self.file.write_all_at(Gap::NOTED, 0).is_ok();
+            let _ = self.file.sync_data();
+        }
+    }
+
+    fn close(&mut self) {
+        self.why = None;
+        if self.is_noted {
+            self.is_noted = self.file.write_all_at(Gap::NONE, 0).is_err();
+        }
     }
 }
 
@@ -196,9 +287,15 @@ impl Replay {
 /// Reads a log, also one that is being written. Lines that are no event (of a newer version, or damaged) are left
 /// out and counted in the warning.
 pub fn read(path: &Path) -> Result<Replay, SessionError> {
+    let file = File::open(path).map_err(SessionError::io("read the session log", path))?;
+    read_from(file, path)
+}
+
+/// The same from a file that is open; `path` is for messages.
+pub(super) fn read_from(file: File, path: &Path) -> Result<Replay, SessionError> {
     let mut replay = Replay::default();
     let (mut skipped, mut first) = (0u64, String::new());
-    each_line(path, |number, line| {
+    each_line(file, path, |number, line| {
         let entry = match line {
             Some(line) => parse(line).map_err(|error| error.to_string()),
             None => Err("it is too long".to_owned()),
@@ -225,11 +322,12 @@ pub fn read(path: &Path) -> Result<Replay, SessionError> {
 /// Calls `with` for each line of a log: its number, counting from 1, and its bytes, or `None` if it is too long to be
 /// an event. An empty line is none.
 pub(super) fn each_line(
+    file: File,
     path: &Path,
     mut with: impl FnMut(u64, Option<&[u8]>),
 ) -> Result<(), SessionError> {
     let failed = || SessionError::io("read the session log", path);
-    let mut reader = BufReader::new(File::open(path).map_err(failed())?);
+    let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     let mut number = 0;
     loop {

@@ -1,13 +1,15 @@
 //! One conversation: event log, workspace, resume, export to a notebook.
 //!
-//! The log is the truth of a session; everything else here is derived from it. A session lives in a folder of its
-//! workspace, next to those of TaskWeaver, in the same layout.
+//! The log is the truth of a session; everything else here is derived from it. It lies in the user's state folder, which
+//! no kernel is given. In the workspace, next to those of TaskWeaver, are the files that code works with: they are
+//! shown and handed on, and nothing is decided by them.
 
 mod error;
 mod id;
 mod list;
 mod lock;
 mod log;
+mod sessions;
 mod workspace;
 
 pub mod conversation;
@@ -16,14 +18,13 @@ pub mod history;
 pub mod notebooks;
 pub mod whereabouts;
 
-use std::path::Path;
-
 use crate::event::{Event, Level, Sink};
 
 pub use error::SessionError;
 pub use id::SessionId;
 pub use list::{Summary, list, resolve};
 pub use log::{Entry, Log, Replay};
+pub use sessions::Sessions;
 pub use workspace::Workspace;
 
 /// A session that is open for going on: as a [`Sink`] it takes the events into its log.
@@ -37,10 +38,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a new session in the workspace `root`.
-    pub fn create(root: &Path) -> Result<Session, SessionError> {
+    /// Starts a new session.
+    pub fn create(sessions: &Sessions) -> Result<Session, SessionError> {
         let id = SessionId::generate();
-        let workspace = Workspace::create(root, &id)?;
+        let workspace = sessions.make(&id)?;
         let (log, _) = Log::open(&workspace.log())?;
         Ok(Session {
             id,
@@ -52,8 +53,8 @@ impl Session {
     }
 
     /// Opens an earlier session to go on with it.
-    pub fn open(root: &Path, id: &SessionId) -> Result<Session, SessionError> {
-        let workspace = Workspace::open(root, id)?;
+    pub fn open(sessions: &Sessions, id: &SessionId) -> Result<Session, SessionError> {
+        let workspace = sessions.workspace(id)?;
         let (log, mended) = Log::open(&workspace.log())?;
         let mut replay = log::read(&workspace.log())?;
         let notices = mended.into_iter().chain(replay.warning.take()).collect();
@@ -100,16 +101,28 @@ impl Sink for Session {
     }
 }
 
-/// Reads the events of a session, also of one that is in use.
-pub fn read(root: &Path, id: &SessionId) -> Result<Replay, SessionError> {
-    let path = Workspace::at(root, id).log();
-    if !path.is_file() {
-        return Err(SessionError::NotFound {
-            text: id.to_string(),
-            workspace: root.to_owned(),
-        });
+/// Reads the events of a session, also of one that is in use, and of one whose log lies in the workspace: of that a warning
+/// says so.
+pub fn read(sessions: &Sessions, id: &SessionId) -> Result<Replay, SessionError> {
+    if sessions.has(id) {
+        return log::read(&sessions.place(id).log());
     }
-    log::read(&path)
+    let path = sessions.place(id).folder().join(sessions::LOG);
+    let log = sessions.unprotected_log(id);
+    let log = log.ok_or_else(|| SessionError::NotFound {
+        text: id.to_string(),
+        workspace: sessions.root().to_owned(),
+    })?;
+    let mut replay = log::read_from(log, &path)?;
+    let said = format!(
+        "Session {id} was written where code could change it, in {}. If it is right: heddle session import {id}",
+        sessions.root().display()
+    );
+    replay.warning = Some(match replay.warning {
+        Some(warning) => format!("{said}\n{warning}"),
+        None => said,
+    });
+    Ok(replay)
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! A front end that restarts its kernel starts a new process on the same connection file, with the same key. By the
 //! two of them the process finds the session of the one before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
-use super::{Session, SessionError, SessionId, Workspace};
+use super::sessions::make_durable;
+use super::{Session, SessionError, SessionId, Sessions, Workspace};
 use crate::protocol::ConnectionInfo;
 
 /// The name of a front end's kernel. The key cannot be found from it.
@@ -31,25 +32,21 @@ pub fn beside(workspace: &Workspace) -> String {
     format!("beside-{}", id.unwrap_or_default())
 }
 
-/// The session of that kernel in the workspace `root`; a new one where it has none, or where that is in use.
-pub fn open(root: &Path, name: &str) -> Result<Session, SessionError> {
-    let note = folder(root).join(name);
+/// The session of that kernel in this workspace; a new one where it has none, or where that is in use.
+pub fn open(sessions: &Sessions, name: &str) -> Result<Session, SessionError> {
+    let folder = sessions.notebooks();
+    let note = folder.join(name);
     let known = std::fs::read_to_string(&note)
         .ok()
         .and_then(|id| id.trim().parse::<SessionId>().ok());
-    if let Some(session) = known.and_then(|id| Session::open(root, &id).ok()) {
+    if let Some(session) = known.and_then(|id| Session::open(sessions, &id).ok()) {
         return Ok(session);
     }
-    let session = Session::create(root)?;
+    let session = Session::create(sessions)?;
+    make_durable(&folder)?;
     let failed = SessionError::io("remember the session in", &note);
-    std::fs::create_dir_all(folder(root))
-        .and_then(|()| std::fs::write(&note, session.id().as_str()))
-        .map_err(failed)?;
+    std::fs::write(&note, session.id().as_str()).map_err(failed)?;
     Ok(session)
-}
-
-fn folder(root: &Path) -> PathBuf {
-    root.join("notebooks")
 }
 
 #[cfg(test)]
@@ -59,6 +56,7 @@ mod tests {
     #[test]
     fn a_restart_finds_its_session_and_another_kernel_does_not() {
         let root = tempfile::tempdir().unwrap();
+        let sessions = Sessions::with_state(&root.path().join("state"), &root.path().join("w"));
         let connection = |key: &str| ConnectionInfo::ipc("/x/k", key.to_owned().into()).unwrap();
         let file = Path::new("/run/kernel-1.json");
         let first = name(file, &connection("a"));
@@ -68,11 +66,11 @@ mod tests {
             name(Path::new("/run/kernel-2.json"), &connection("a"))
         );
 
-        let id = open(root.path(), &first).unwrap().id().clone();
-        assert_eq!(open(root.path(), &first).unwrap().id(), &id);
-        assert_ne!(open(root.path(), "other").unwrap().id(), &id);
+        let id = open(&sessions, &first).unwrap().id().clone();
+        assert_eq!(open(&sessions, &first).unwrap().id(), &id);
+        assert_ne!(open(&sessions, "other").unwrap().id(), &id);
         // One that is in use is left alone.
-        let _held = open(root.path(), &first).unwrap();
-        assert_ne!(open(root.path(), &first).unwrap().id(), &id);
+        let _held = open(&sessions, &first).unwrap();
+        assert_ne!(open(&sessions, &first).unwrap().id(), &id);
     }
 }

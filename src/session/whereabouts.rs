@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{SessionError, Workspace};
+use super::{SessionError, Sessions, Workspace};
 use crate::protocol::ConnectionInfo;
 
 /// A way to the session's kernel.
@@ -25,9 +25,9 @@ pub enum Way {
 }
 
 impl Way {
-    /// The note in the session's folder. That of [`Way::Running`] is a connection file itself.
+    /// The note, where no kernel can write. That of [`Way::Running`] is a connection file itself.
     fn file(self, workspace: &Workspace) -> PathBuf {
-        workspace.folder().join(match self {
+        workspace.state().join(match self {
             Way::Kept => "kept-kernel.json",
             Way::Running => "running-kernel.json",
             Way::Shared => "shared-kernel.json",
@@ -55,13 +55,12 @@ pub struct Whereabouts {
     pub pid: i32,
 }
 
-/// The connection files of kernels that end with the commands which work in them, in all sessions of this root.
-pub fn running(root: &Path) -> Vec<PathBuf> {
-    let ids = super::list::ids(root).unwrap_or_default();
-    let notes = ids.iter().filter_map(|id| {
-        let workspace = Workspace::open(root, id).ok()?;
-        noted(&workspace, Way::Running)
-    });
+/// The connection files of kernels that end with the commands which work in them, in all of these sessions.
+pub fn running(sessions: &Sessions) -> Vec<PathBuf> {
+    let ids = sessions.protected().unwrap_or_default();
+    let notes = ids
+        .iter()
+        .filter_map(|id| noted(&sessions.place(id), Way::Running));
     notes.map(|note| note.connection_file).collect()
 }
 

@@ -1,4 +1,5 @@
-//! The folder of a session: `<workspace>/sessions/<id>/`, with the kernel's working directory in it.
+//! The folders of a session: the one in the workspace, with the kernel's working directory in it, and the one in the state
+//! folder, with what is believed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufReader, Read};
@@ -7,60 +8,36 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
-use super::{SessionError, SessionId};
+use super::SessionError;
+use super::sessions::LOG;
 use crate::kernel::Mount;
 
 /// Where a session's files are. Folders have mode 0700.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     folder: PathBuf,
+    state: PathBuf,
 }
 
 impl Workspace {
-    /// Makes the folder of a new session in the workspace `root`.
-    pub fn create(root: &Path, id: &SessionId) -> Result<Workspace, SessionError> {
-        let workspace = Workspace::at(root, id);
-        let sessions = sessions(root);
-        let failed = SessionError::io("make the folder", &sessions);
-        fs::create_dir_all(&sessions).map_err(failed)?;
-        make_private(&workspace.folder)?;
-        workspace.complete()?;
-        Ok(workspace)
+    /// With the folder that code can write parts of, and the one for what is believed.
+    pub(super) fn at(folder: PathBuf, state: PathBuf) -> Workspace {
+        Workspace { folder, state }
     }
 
-    /// The folder of an earlier session; what is missing inside is made again.
-    pub fn open(root: &Path, id: &SessionId) -> Result<Workspace, SessionError> {
-        let workspace = Workspace::at(root, id);
-        if !workspace.log().is_file() {
-            return Err(SessionError::NotFound {
-                text: id.to_string(),
-                workspace: root.to_owned(),
-            });
-        }
-        workspace.complete()?;
-        Ok(workspace)
-    }
-
-    /// The folder of session `id`, whether it is there or not.
-    pub(super) fn at(root: &Path, id: &SessionId) -> Workspace {
-        Workspace {
-            folder: sessions(root).join(id.as_str()),
-        }
-    }
-
-    /// The session's folder.
+    /// The session's folder in the workspace. Nothing in it is believed.
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// The session's folder in the state folder, which no kernel is given: what Heddle believes later.
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// The kernel's working directory: the user's files and what the code leaves behind.
     pub fn cwd(&self) -> PathBuf {
         self.folder.join("cwd")
-    }
-
-    /// For what belongs to the execution of code and not to the user.
-    pub fn ces(&self) -> PathBuf {
-        self.folder.join("ces")
     }
 
     /// The full texts of outputs that were too long for the model.
@@ -78,14 +55,18 @@ impl Workspace {
 
     /// The session's event log.
     pub fn log(&self) -> PathBuf {
-        self.folder.join("events.jsonl")
+        self.state.join(LOG)
     }
 
-    fn complete(&self) -> Result<(), SessionError> {
-        for folder in [self.cwd(), self.ces(), self.outputs()] {
-            if !folder.is_dir() {
-                make_private(&folder)?;
-            }
+    /// Makes what is missing in the workspace.
+    pub(super) fn complete(&self) -> Result<(), SessionError> {
+        let sessions = self.folder.parent().unwrap_or(&self.folder);
+        if let Some(root) = sessions.parent() {
+            fs::create_dir_all(root).map_err(SessionError::io("make the folder", sessions))?;
+        }
+        make_plain(sessions, 0o777)?;
+        for folder in [self.folder.clone(), self.cwd(), self.outputs()] {
+            make_plain(&folder, 0o700)?;
         }
         Ok(())
     }
@@ -151,14 +132,27 @@ impl Workspace {
     }
 }
 
-/// Where the sessions of a workspace are.
-pub(super) fn sessions(root: &Path) -> PathBuf {
-    root.join("sessions")
-}
-
-fn make_private(folder: &Path) -> Result<(), SessionError> {
-    let made = DirBuilder::new().mode(0o700).create(folder);
-    made.map_err(SessionError::io("make the folder", folder))
+/// Makes a folder where there is none. A link in its place is not followed.
+fn make_plain(folder: &Path, mode: u32) -> Result<(), SessionError> {
+    match DirBuilder::new().mode(mode).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(SessionError::io("make the folder", folder)(error));
+        }
+        _ => {}
+    }
+    let meta = fs::symlink_metadata(folder).map_err(SessionError::io("use the folder", folder))?;
+    if meta.is_symlink() {
+        return Err(SessionError::Link {
+            path: folder.to_owned(),
+            target: fs::read_link(folder).unwrap_or_default(),
+        });
+    }
+    match meta.is_dir() {
+        true => Ok(()),
+        false => Err(SessionError::io("use the folder", folder)(
+            io::ErrorKind::NotADirectory.into(),
+        )),
+    }
 }
 
 /// Whether two files hold the same bytes. A link is never the same: what it points to may change, and the code in
@@ -186,10 +180,12 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::session::{SessionId, Sessions};
 
     fn workspace() -> (tempfile::TempDir, Workspace) {
         let root = tempfile::tempdir().unwrap();
-        let workspace = Workspace::create(root.path(), &SessionId::generate()).unwrap();
+        let sessions = Sessions::with_state(&root.path().join("state"), &root.path().join("w"));
+        let workspace = sessions.make(&SessionId::generate()).unwrap();
         (root, workspace)
     }
 
@@ -198,8 +194,8 @@ mod tests {
         let (_root, workspace) = workspace();
         for folder in [
             workspace.folder().to_owned(),
+            workspace.state().to_owned(),
             workspace.cwd(),
-            workspace.ces(),
             workspace.outputs(),
         ] {
             let mode = fs::metadata(&folder).unwrap().permissions().mode();
@@ -265,9 +261,36 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("file");
         fs::write(&file, "").unwrap();
-        let fault = Workspace::create(&file.join("workspace"), &SessionId::generate());
+        let sessions = Sessions::with_state(&root.path().join("state"), &file.join("workspace"));
+        let fault = sessions.make(&SessionId::generate());
         let message = fault.unwrap_err().to_string();
         assert!(message.contains("file/workspace/sessions"), "{message}");
         assert!(message.contains("Choose a workspace"), "{message}");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_folder_is_refused_with_both_names() {
+        let root = tempfile::tempdir().unwrap();
+        let precious = root.path().join("precious");
+        fs::create_dir(&precious).unwrap();
+        let sessions = Sessions::with_state(&root.path().join("state"), &root.path().join("w"));
+        let id = SessionId::generate();
+        let workspace = sessions.make(&id).unwrap();
+        for folder in [
+            workspace.outputs(),
+            workspace.cwd(),
+            workspace.folder().to_owned(),
+            sessions.root().join("sessions"),
+        ] {
+            fs::remove_dir_all(&folder).unwrap();
+            symlink(&precious, &folder).unwrap();
+            let message = workspace.complete().unwrap_err().to_string();
+            for path in [&folder, &precious] {
+                assert!(message.contains(path.to_str().unwrap()), "{message}");
+            }
+            fs::remove_file(&folder).unwrap();
+            workspace.complete().unwrap();
+        }
+        assert_eq!(fs::read_dir(precious).unwrap().count(), 0);
     }
 }

@@ -56,11 +56,11 @@ async fn without_a_model_the_cell_says_what_to_write_where_and_that_is_enough() 
     let _child = process::Ended(command.spawn().unwrap());
     let client = served.client().await;
     let (_, told) = run(&client, "%ask x").await.error.unwrap();
-    let file = served.folder.path().join("heddle/config.toml");
+    let file = served.home.path().join("heddle/config.toml");
     let write = format!("{}:\n\n[llm]\nmodel = ", file.display());
     assert!(told.contains(&write), "{told}");
     let model = ModelServer::start(vec![answer("done")]).await;
-    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let settings = format!("[llm]\nmodel = \"mock\"\napi_base = \"{}\"\n", model.url());
     std::fs::write(file, settings).unwrap();
     assert!(run(&client, "# ask it\n%ask x").await.error.is_none());

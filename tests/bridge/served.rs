@@ -18,8 +18,8 @@ pub const SOON: Duration = Duration::from_secs(20);
 pub struct Served {
     pub info: ConnectionInfo,
     pub folder: tempfile::TempDir,
-    /// What Heddle remembers between commands.
-    pub state: tempfile::TempDir,
+    /// For settings, state and run files.
+    pub home: tempfile::TempDir,
     child: Option<Child>,
 }
 
@@ -50,7 +50,7 @@ impl Served {
         Served {
             info,
             folder,
-            state: tempfile::tempdir().unwrap(),
+            home: tempfile::Builder::new().prefix("hb").tempdir().unwrap(),
             child: None,
         }
     }
@@ -63,9 +63,9 @@ impl Served {
             .arg(self.folder.path().join("kernel.json"))
             .args(args)
             .current_dir(self.folder.path())
-            .env("XDG_CONFIG_HOME", self.folder.path())
-            .env("XDG_STATE_HOME", self.state.path())
-            .env("XDG_RUNTIME_DIR", self.folder.path())
+            .env("XDG_CONFIG_HOME", self.home.path())
+            .env("XDG_STATE_HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(self.terminal());
@@ -78,7 +78,7 @@ impl Served {
             .args(["trust", "--trust"])
             .current_dir(self.folder.path())
             .env("XDG_CONFIG_HOME", self.folder.path())
-            .env("XDG_STATE_HOME", self.state.path())
+            .env("XDG_STATE_HOME", self.home.path())
             .output()
             .unwrap();
         assert!(trusted.status.success(), "{trusted:?}");
@@ -158,7 +158,7 @@ impl Served {
 
     /// The folders of kernels that this bridge has made.
     pub fn run_folders(&self) -> Vec<PathBuf> {
-        run_folders(self.folder.path())
+        run_folders(self.home.path())
     }
 }
 

@@ -89,7 +89,7 @@ async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
     let mut command = again.command(&plain);
     command
         .current_dir(served.folder.path())
-        .env("XDG_STATE_HOME", served.state.path());
+        .env("XDG_STATE_HOME", served.home.path());
     let _child = process::Ended(command.spawn().unwrap());
     let client = again.client().await;
     assert_eq!(reaches(&run(&client, &reach).await), "True");
@@ -115,7 +115,7 @@ async fn a_key_goes_nowhere_that_code_has_written_down() {
             .env_remove(name)
             .env_remove(format!("HEDDLE_{name}"));
     }
-    let work = served.state.path().join("w");
+    let work = served.home.path().join("w");
     command.env("HEDDLE_WORKSPACE_WORKSPACE_PATH", work);
     let _child = process::Ended(command.spawn().unwrap());
     let client = served.client().await;

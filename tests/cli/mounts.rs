@@ -62,3 +62,62 @@ fn settings_name_mounts_as_the_command_line_does() {
     let named = format!("execution_service.mounts: {}/datum", home.display());
     assert!(ran.err.contains(&named), "{ran:?}");
 }
+
+/// Wherever the variables put them, and also where only a link to them is in the folder.
+#[test]
+fn folders_of_heddles_own_are_never_given() {
+    let heddle = Heddle::new();
+    let odd = heddle.path("odd");
+    std::fs::create_dir_all(odd.join("free")).unwrap();
+    std::fs::create_dir_all(heddle.path("elsewhere/real")).unwrap();
+    symlink(heddle.path("elsewhere/real"), odd.join("link")).unwrap();
+    let run = |variable: &str, place: &str, args: &[&str], cwd: &Path| {
+        let args = [&["run"], args, &["-c", "print(1)"]].concat();
+        let mut command = heddle.command(args);
+        command.env(variable, odd.join(place)).current_dir(cwd);
+        // Heddle's own environment is where its data is.
+        command.env("VIRTUAL_ENV", managed_python().ancestors().nth(2).unwrap());
+        finish(command.spawn().unwrap())
+    };
+    let told = "Heddle keeps files of its own there";
+    let shown = |path: &Path| path.display().to_string();
+    for variable in [
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_STATE_HOME",
+        "XDG_CACHE_HOME",
+    ] {
+        for (place, mount) in [
+            // None of them need be there yet.
+            ("kept", "odd"),
+            ("kept", "odd/kept/heddle"),
+            ("kept", "odd/kept/heddle/sessions"),
+            ("link", "odd"),
+            ("link", "elsewhere"),
+        ] {
+            std::fs::create_dir_all(heddle.path(mount)).unwrap();
+            let mount = shown(&heddle.path(mount));
+            for access in ["", ":rw"] {
+                let given = format!("{mount}{access}");
+                let args = ["--mode", "local", "--mount", &given];
+                let ran = run(variable, place, &args, &heddle.cwd()).assert_code(2);
+                assert!(ran.err.contains(told), "{variable} {place}: {ran:?}");
+            }
+        }
+        let ran = run(variable, "kept", &["--mode", "sandbox"], &odd).assert_code(2);
+        assert!(ran.err.contains("code cannot work here"), "{ran:?}");
+        assert!(ran.err.contains(told), "{ran:?}");
+    }
+    // The control: beside them, it is given.
+    let free = shown(&odd.join("free"));
+    let args = ["--mode", "local", "--mount", &free];
+    run("XDG_STATE_HOME", "kept", &args, &heddle.cwd()).assert_done("1\n");
+    // Where kernels run.
+    let ran = run(
+        "XDG_RUNTIME_DIR",
+        "",
+        &["--mode", "local", "--mount", &shown(&odd)],
+        &heddle.cwd(),
+    );
+    assert!(ran.assert_code(2).err.contains(told));
+}

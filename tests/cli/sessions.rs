@@ -1,8 +1,10 @@
 //! `heddle session list`, `show` and `export`, on sessions that the demo made.
 
+use std::os::unix::fs::symlink;
+
 use serde_json::Value;
 
-use crate::heddle::Heddle;
+use crate::heddle::{Heddle, finish, managed_python};
 use crate::notebooks::assert_valid;
 
 #[test]
@@ -129,5 +131,97 @@ fn what_was_done_can_be_listed_shown_and_exported() {
                 .assert_out("")
                 .assert_err(&message);
         }
+    }
+}
+
+/// What earlier versions have left: everything of a session in the workspace.
+#[test]
+fn a_log_that_code_could_change_is_shown_with_a_word_and_gone_on_with_only_when_imported() {
+    let heddle = Heddle::bare();
+    let id = "20260101-120000-0123abcd";
+    let folder = heddle.path("workspace/sessions").join(id);
+    std::fs::create_dir_all(folder.join("cwd")).unwrap();
+    let log = folder.join("events.jsonl");
+    let line = |message: &str| {
+        format!(
+            "{{\"ts\":\"2026-01-01T12:00:00Z\",\"event\":\"user\",\"message\":\"{message}\"}}\n"
+        )
+    };
+    std::fs::write(&log, line("mine")).unwrap();
+    let import = format!("heddle session import {id}");
+
+    let list = heddle.run(["session", "list"]).assert_code(0);
+    assert!(list.out.contains("  unprotected  "), "{list:?}");
+    assert!(
+        list.err.contains("written where code could change it"),
+        "{list:?}"
+    );
+    let listed: Value =
+        serde_json::from_str(&heddle.run(["session", "list", "--json"]).out).unwrap();
+    assert_eq!(listed["log"], "unprotected");
+    let shown = heddle.run(["session", "show", id]).assert_code(0);
+    assert!(
+        shown.out.contains("> mine") && shown.err.contains(&import),
+        "{shown:?}"
+    );
+    let resume = ["ask", "--mode", "local", "--session", "last", "go on"];
+    let resuming = || {
+        let mut command = heddle.command(resume);
+        command
+            .env("LLM_MODEL", "mock")
+            .env("LLM_API_BASE", "http://127.0.0.1:9/v1");
+        finish(command.spawn().unwrap())
+    };
+    managed_python();
+    let refused = resuming().assert_code(2);
+    assert!(refused.err.contains(&import), "{refused:?}");
+    for command in ["connect", "stop"] {
+        let refused = heddle.run(["session", command, id]).assert_code(2);
+        assert!(refused.err.contains(&import), "{refused:?}");
+    }
+
+    let imported = heddle.run(["session", "import"]).assert_code(0);
+    assert!(
+        imported.out.contains(id) && imported.out.contains("mine"),
+        "{imported:?}"
+    );
+    // From now on the old one can say what it wants.
+    std::fs::write(&log, line("forged")).unwrap();
+    let shown = heddle
+        .run(["session", "show"])
+        .assert_code(0)
+        .assert_err("");
+    assert!(
+        shown.out.contains("> mine") && !shown.out.contains("forged"),
+        "{shown:?}"
+    );
+    let list = heddle
+        .run(["session", "list"])
+        .assert_code(0)
+        .assert_err("");
+    assert!(list.out.contains("  open  "), "{list:?}");
+    let again = heddle.run(["session", "import", id]).assert_code(2);
+    assert!(again.err.contains("Nothing is to be done"), "{again:?}");
+    // It is gone on with: as far as a model is asked, which is not there.
+    let ran = resuming().assert_code(3);
+    assert!(!ran.err.contains("import"), "{ran:?}");
+}
+
+#[test]
+fn a_link_in_the_place_of_a_projects_workspace_is_not_followed() {
+    let heddle = Heddle::bare();
+    heddle.write("heddle.toml", "");
+    let precious = heddle.path("precious");
+    std::fs::create_dir(&precious).unwrap();
+    symlink(&precious, heddle.cwd().join("workspace")).unwrap();
+    let mut command = heddle.command(["session", "list"]);
+    command.env_remove("HEDDLE_WORKSPACE_WORKSPACE_PATH");
+    let refused = finish(command.spawn().unwrap()).assert_code(2);
+    for part in [
+        "workspace.workspace_path",
+        "the link",
+        precious.to_str().unwrap(),
+    ] {
+        assert!(refused.err.contains(part), "{refused:?}");
     }
 }

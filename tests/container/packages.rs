@@ -6,16 +6,18 @@ use std::process::{Command, Output, Stdio};
 
 use crate::host::{Host, with_host};
 
-/// A project of its own.
+/// A project, and a data folder, of its own.
 fn project() -> tempfile::TempDir {
     let project = tempfile::tempdir().unwrap();
-    std::fs::write(project.path().join("heddle.toml"), "").unwrap();
+    std::fs::create_dir(project.path().join("desk")).unwrap();
+    std::fs::write(project.path().join("desk/heddle.toml"), "").unwrap();
     project
 }
 
 fn heddle(host: &Host, project: &tempfile::TempDir, args: &[&str]) -> Command {
     let mut command = host.heddle(args);
-    command.current_dir(project.path());
+    command.current_dir(project.path().join("desk"));
+    command.env("XDG_DATA_HOME", project.path().join("data"));
     command
 }
 
@@ -57,8 +59,11 @@ except OSError as error: print(error.strerror)";
         assert_eq!([line(), line()], ["1,000 True", "Read-only file system"]);
         assert!(running.wait().unwrap().success());
 
-        let tags = std::fs::read_dir(project.path().join(".heddle/packages")).unwrap();
-        let tag = tags.map(|entry| entry.unwrap().path()).next().unwrap();
+        let only = |folder: std::path::PathBuf| {
+            let mut entries = std::fs::read_dir(folder).unwrap();
+            entries.next().unwrap().unwrap().path()
+        };
+        let tag = only(only(project.path().join("data/heddle/packages")));
         let lock = std::fs::read_to_string(tag.join("current/requirements.txt")).unwrap();
         assert!(lock.contains("humanize==4.9.0 --hash=sha256:"), "{lock}");
         let meta = std::fs::metadata(tag.join("current/site/humanize")).unwrap();

@@ -70,6 +70,7 @@ impl World {
             ("HOME", path("home")),
             ("XDG_CONFIG_HOME", path("config")),
             ("XDG_DATA_HOME", path("data")),
+            ("XDG_STATE_HOME", path("state")),
             ("XDG_CACHE_HOME", cache.to_string_lossy().into_owned()),
             ("HEDDLE_WORKSPACE_WORKSPACE_PATH", path("workspace")),
             ("LLM_API_BASE", api_base.to_owned()),
@@ -137,9 +138,16 @@ impl World {
         sessions[0].clone()
     }
 
+    /// What is believed of the only session: the folder with its log.
+    pub fn state(&self) -> PathBuf {
+        let session = self.session();
+        let id = session.file_name().unwrap();
+        self.path("state/heddle/sessions").join(id)
+    }
+
     /// The log of the only session.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.session().join("events.jsonl")).unwrap()
+        std::fs::read_to_string(self.state().join("events.jsonl")).unwrap()
     }
 
     /// Starts `heddle` with these arguments.

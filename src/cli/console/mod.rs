@@ -285,7 +285,7 @@ impl Console {
     fn begin(&mut self) -> Result<Conversation, CliError> {
         let language = self.executor().kernel().language().to_owned();
         let place = setup::company(&self.loaded.settings, language)?;
-        let session = Session::create(&setup::workspace(&self.loaded)?)?;
+        let session = Session::create(&setup::sessions(&self.loaded)?)?;
         setup::warn(
             "The kernel is not Heddle's: code that the model writes runs with the permissions that the kernel has.",
         );

@@ -17,8 +17,8 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::trust::Uses;
 use crate::cli::{Global, KernelArgs, run, setup};
 use crate::kernel::RunFolder;
-use crate::session;
 use crate::session::whereabouts::{Note, Surroundings, Way};
+use crate::session::{self, Workspace};
 
 /// How often it is looked whether the session is still there.
 const LOOK: Duration = Duration::from_secs(2);
@@ -38,9 +38,9 @@ impl Keep {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
         let reader = Reader::new(global, &self.kernel);
         let loaded = reader.read(Uses::PLAN, None)?;
-        let root = setup::workspace(&loaded)?;
-        let id = session::resolve(&root, &self.session)?;
-        let workspace = session::Workspace::open(&root, &id)?;
+        let sessions = setup::sessions(&loaded)?;
+        let id = session::resolve(&sessions, &self.session)?;
+        let workspace = sessions.workspace(&id)?;
         let folder = RunFolder::for_clients()?;
         let note = {
             let (workspace, file) = (workspace.clone(), folder.connection_file());
@@ -60,7 +60,7 @@ impl Keep {
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
-        let session = workspace.folder().to_path_buf();
+        let session = workspace.clone();
         let backing = Served::new(reader, Whose::Session(workspace)).telling(Arc::new(tell));
         announce(&folder.connection_file());
         let ended = async {
@@ -78,8 +78,8 @@ impl Keep {
 }
 
 /// Waits until the session is no more, after which nobody could find its kernel.
-async fn removed(session: &Path) {
-    while session.exists() {
+async fn removed(session: &Workspace) {
+    while session.folder().exists() && session.state().exists() {
         tokio::time::sleep(LOOK).await;
     }
 }

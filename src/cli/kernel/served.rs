@@ -197,8 +197,8 @@ impl Served {
             // The terminal has the session itself; what is asked in a front end has one of its own.
             Whose::Session(workspace) => session::notebooks::beside(workspace),
         };
-        let root = setup::workspace(settled).map_err(in_cell)?;
-        session::notebooks::open(&root, &name).map_err(|error| error.to_string())
+        let sessions = setup::sessions(settled).map_err(in_cell)?;
+        session::notebooks::open(&sessions, &name).map_err(|error| error.to_string())
     }
 
     fn surroundings(&self) -> std::sync::MutexGuard<'_, Surroundings> {
@@ -309,6 +309,10 @@ impl Served {
             _ => error,
         })?;
         let packages = setup::packages(loaded, &choice, &*launcher, tell);
+        let mut grants = setup::grants(settings, &self.reader.args.mounts)?;
+        if let Whose::Session(_) = &self.whose {
+            grants.project = setup::project(&self.reader.global, loaded, tell)?;
+        }
         let found = Surroundings {
             mode: launcher.mode().to_owned(),
             kernel: choice.name().to_owned(),
@@ -316,7 +320,7 @@ impl Served {
                 launcher.mode(),
                 &choice,
                 settings,
-                &setup::grants(settings, &self.reader.args.mounts)?,
+                &grants,
                 packages.as_ref(),
                 true,
             ),
@@ -331,6 +335,7 @@ impl Served {
         };
         let mut options =
             setup::kernel_options(settings, launcher, choice, &cwd, &self.reader.args)?;
+        options.grants = grants;
         if let Whose::Session(workspace) = &self.whose {
             options.grants.mounts.push(workspace.outputs_mount());
         }

@@ -48,9 +48,9 @@ impl Share {
         let reader = Reader::new(global, &self.kernel);
         let loaded = reader.read(Uses::SHARING, None)?;
         let limits = setup::limits(&loaded.settings);
-        let root = setup::workspace(&loaded)?;
-        let id = session::resolve(&root, &self.session)?;
-        let workspace = Workspace::open(&root, &id)?;
+        let sessions = setup::sessions(&loaded)?;
+        let id = session::resolve(&sessions, &self.session)?;
+        let workspace = sessions.workspace(&id)?;
         let folder = RunFolder::for_clients()?;
         let known = noted(&workspace, Way::Running).map(|found| found.surroundings);
         let known = known.unwrap_or_default();

@@ -98,7 +98,10 @@ impl Container {
         let written: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
             .chain(writable.map(|mount| mount.path.clone()))
             .collect();
-        let kept = Kept::find(&written).map_err(KernelError::Launch)?;
+        let mut guarded = written.clone();
+        let project = launch.grants.project.as_ref();
+        guarded.extend(project.map(|project| project.path.clone()));
+        let kept = Kept::find(&guarded).map_err(KernelError::Launch)?;
         let mut folders = self.folders(&launch, &kept, stranger.is_some(), &name);
         let hidden = self.hidden(&kept, &launch.folder)?;
         let duties = Duties {
@@ -193,6 +196,8 @@ impl Container {
         let granted = launch.grants.mounts.iter();
         let mut folders = vec![(launch.cwd.clone(), true)];
         folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
+        let project = launch.grants.project.iter();
+        folders.extend(project.map(|project| (project.path.clone(), false)));
         // What decides over later kernels can be read there, and no more.
         folders.retain(|(path, writable)| *writable || !kept.paths.contains(path));
         let shown = kept.paths.iter().filter(|path| !is_settings(path));
@@ -247,6 +252,13 @@ impl Container {
         if self.relayed {
             let sockets = format!("rw,nosuid,nodev,noexec,size=64k,{owner}");
             temporary.insert(FOLDER.into(), sockets);
+        }
+        // Of what is hidden in a project, the folders that lead to what is granted in it are all that is seen.
+        let project = grants.project.as_ref();
+        let hidden_in_project = project.and_then(|project| project.hidden.as_ref());
+        if let Some(path) = hidden_in_project.filter(|path| path.is_dir()) {
+            let empty = "ro,nosuid,nodev,noexec,size=64k,mode=0755".to_owned();
+            temporary.insert(path.to_string_lossy().into_owned(), empty);
         }
         // A folder of the host's that is mounted there, such as a workspace that is /tmp itself, takes its place.
         temporary.retain(|path, _| {

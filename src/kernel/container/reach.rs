@@ -75,6 +75,7 @@ impl Container {
             cwd: cwd.path().to_path_buf(),
             program: Vec::new(),
             grants: Grants {
+                project: None,
                 mounts: Vec::new(),
                 network: false,
                 memory: 256 << 20,

@@ -31,16 +31,21 @@ impl Pin {
 }
 
 pub(super) fn written(pins: &[Pin]) -> String {
+    HEAD.to_owned() + &lines(pins)
+}
+
+/// One for each pin.
+pub(super) fn lines(pins: &[Pin]) -> String {
     let lines = pins.iter().map(|pin| {
         let hash = pin.sha256.as_ref();
         let hash = hash.map_or_else(String::new, |hash| format!(" --hash=sha256:{hash}"));
         let asked = if pin.asked { ASKED } else { "" };
         format!("{}=={}{hash}{asked}\n", pin.root(), pin.version)
     });
-    HEAD.to_owned() + &lines.collect::<String>()
+    lines.collect()
 }
 
-/// Reads what [`written`] wrote, and nothing else: pip is told what stands here, and the file may have been changed by
+/// Reads what [`written`] wrote, and nothing else: pip is told what stands here, and a proposal may have been changed by
 /// whoever can write in the project.
 ///
 /// # Errors

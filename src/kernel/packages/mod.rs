@@ -1,9 +1,11 @@
 //! Packages for a project's kernels, installed outside of them: wheels alone, pinned, in a folder that kernels only read.
 //!
 //! ```text
-//! <project>/.heddle/packages/<tag>/current -> <generation>/       the tag is the Python's, such as cpython-312-…
-//!                                  <generation>/requirements.txt  what is there, pinned with hashes
-//!                                  <generation>/site/             what kernels import from
+//! <data>/packages/<key>/                                   the key is the project's, by its real path
+//!                       <tag>/current -> <generation>/     the tag is the Python's, such as cpython-312-…
+//!                             <generation>/requirements.txt  what is there, pinned with hashes
+//!                             <generation>/site/             what kernels import from
+//! <project>/heddle-packages.txt                            pins that are proposed, and never installed unasked
 //! ```
 //! A change makes a new generation beside the old one and then moves the link, so that whoever reads sees either all
 //! of it or nothing. The folder comes last on a kernel's path: what it holds can hide nothing of the environment.
@@ -13,18 +15,23 @@ mod lock;
 mod names;
 mod overlay;
 mod pip;
+mod proposal;
 mod requirement;
 
 pub use interpreter::{DRIVER, ELSEWHERE, Interpreter, SETTINGS, Said, collect};
 pub use lock::Pin;
 pub use names::{Candidate, package_of};
+pub use proposal::{FILE as PROPOSAL, Proposal};
 pub use requirement::Requirement;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 use super::{Choice, Mount, python};
+use crate::folders;
 use interpreter::{Asked, Here};
 use overlay::Staged;
 
@@ -62,10 +69,21 @@ pub enum PackagesError {
     #[error("{name} was not added to this project, so it cannot be removed. See: heddle env list")]
     NotThere { name: String },
     #[error(
-        "{} is a link, or leads through one, and is not used: packages must be in the project itself. Remove it",
+        "{} is a link, or leads through one, and is not used. Remove it",
         path.display()
     )]
     Link { path: PathBuf },
+    #[error(
+        "{} has a line that is no pin of Heddle's: {line:?}. Those are NAME==VERSION --hash=sha256:…, as heddle env export \
+         writes them",
+        path.display()
+    )]
+    Proposal { path: PathBuf, line: String },
+    #[error(
+        "the package index has other files than those that are pinned:\n{said}\nNothing was installed. Add the packages by \
+         name, where you trust the index: heddle env add NAME"
+    )]
+    Hash { said: String },
     #[error("{} has a line that is none of Heddle's: {line:?}. Remove its folder, then add the packages again", path.display())]
     Lock { path: PathBuf, line: String },
     #[error("{} cannot be used: {source}", path.display())]
@@ -82,10 +100,16 @@ impl PackagesError {
     }
 }
 
+/// The folder of the packages that belong to no project.
+const NO_PROJECT: &str = "user";
+
 /// The packages of one project for one Python.
 #[derive(Clone, Debug)]
 pub struct Packages {
-    /// What kernels get to see: it holds the folders of all Pythons, so that none of them can be moved away.
+    /// Without links.
+    project: Option<PathBuf>,
+    tag: String,
+    /// What kernels get to see: it holds the folders of all Pythons.
     visible: PathBuf,
     folder: PathBuf,
     /// The interpreter whose pip knows what fits.
@@ -129,25 +153,32 @@ impl Packages {
         tag: &str,
         interpreter: Arc<dyn Interpreter>,
     ) -> Result<Packages, PackagesError> {
-        let (base, steps) = match project {
-            Some(project) => (project.to_path_buf(), [".heddle", "packages", tag]),
-            None => (user_folder()?, ["heddle", "packages", tag]),
+        let data = folders::data().ok_or_else(|| {
+            PackagesError::NoPython("there is no home folder to keep packages in. Set HOME".into())
+        })?;
+        std::fs::create_dir_all(&data).map_err(PackagesError::folder(&data))?;
+        let data = std::fs::canonicalize(&data).map_err(PackagesError::folder(&data))?;
+        let project = match project {
+            Some(project) => {
+                let real = std::fs::canonicalize(project);
+                Some(real.map_err(PackagesError::folder(project))?)
+            }
+            None => None,
         };
-        let base = std::fs::canonicalize(&base).map_err(PackagesError::folder(&base))?;
-        let folder = overlay::folder(&base, &steps)?;
-        // Of the user's data folder, nothing but packages.
-        let visible = match project {
-            Some(_) => base.join(steps[0]),
-            None => base.join(steps[0]).join(steps[1]),
-        };
-        // Not for version control; one that is there already is the user's.
-        if let Ok(mut ignore) = std::fs::File::create_new(visible.join(".gitignore")) {
-            use std::io::Write;
-            ignore
-                .write_all(b"*\n")
-                .map_err(PackagesError::folder(&visible))?;
+        let key = project.as_deref().map_or(NO_PROJECT.to_owned(), key);
+        let visible = overlay::folder(&data, &["packages", &key])?;
+        if project.is_none() {
+            // Where earlier versions had them.
+            let earlier = data.join("packages").join(tag);
+            if earlier.is_dir() && !visible.join(tag).exists() {
+                std::fs::rename(&earlier, visible.join(tag))
+                    .map_err(PackagesError::folder(&earlier))?;
+            }
         }
+        let folder = overlay::folder(&visible, &[tag])?;
         Ok(Packages {
+            project,
+            tag: tag.to_owned(),
             visible,
             python: Asked {
                 interpreter,
@@ -181,6 +212,72 @@ impl Packages {
         let path = generation.join(overlay::LOCK);
         let text = std::fs::read_to_string(&path).map_err(PackagesError::folder(&path))?;
         lock::read(&text).map_err(|line| PackagesError::Lock { path, line })
+    }
+
+    /// What the project proposes to install, where it does.
+    ///
+    /// # Errors
+    /// [`PackagesError::Proposal`] where it is not as Heddle writes them.
+    pub fn proposal(&self) -> Result<Option<Proposal>, PackagesError> {
+        match &self.project {
+            Some(project) => proposal::find(project, &self.tag),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes the packages that are there into the project, as a proposal for whoever has it. Gives the file; `None`
+    /// without a project.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn export(&self) -> Result<Option<PathBuf>, PackagesError> {
+        let Some(project) = &self.project else {
+            return Ok(None);
+        };
+        proposal::write(project, &self.tag, &self.pins()?).map(Some)
+    }
+
+    /// Those of the proposed pins that neither the environment nor the overlay has.
+    ///
+    /// # Errors
+    /// Where the interpreter cannot be asked.
+    pub async fn lacking(&self, proposed: &[Pin]) -> Result<Vec<Pin>, PackagesError> {
+        let (installed, pins) = (pip::installed(&self.python).await?, self.pins()?);
+        let is_there = |pin: &Pin| {
+            let mut pins = pins.iter();
+            installed.contains_key(&pin.name)
+                || pins.any(|old| (&old.name, &old.version) == (&pin.name, &pin.version))
+        };
+        Ok(proposed
+            .iter()
+            .filter(|pin| !is_there(pin))
+            .cloned()
+            .collect())
+    }
+
+    /// Installs exactly these packages, in the place of others of the same names.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with them; what was there stays as it was.
+    pub async fn install(&self, pins: &[Pin], progress: Progress<'_>) -> Result<(), PackagesError> {
+        let staged = Staged::begin(&self.folder, progress).await?;
+        let is_new = |name: &str| pins.iter().any(|pin| pin.name == name);
+        let (gone, mut all): (Vec<Pin>, Vec<Pin>) =
+            self.pins()?.into_iter().partition(|pin| is_new(&pin.name));
+        staged.take_over(gone.iter())?;
+        // pip checks all hashes or none.
+        let (hashed, others): (Vec<Pin>, Vec<Pin>) =
+            pins.iter().cloned().partition(|pin| pin.sha256.is_some());
+        for (name, some) in [("hashed", hashed), ("others", others)] {
+            if !some.is_empty() {
+                let fresh = staged.path().join(name);
+                pip::fetch(&self.python, staged.path(), &fresh, &some, progress).await?;
+                staged.merge(&fresh)?;
+            }
+        }
+        all.extend_from_slice(pins);
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        staged.publish(&lock::written(&all))
     }
 
     /// Those of the wishes that are not met by what is there. A wish for certain versions is taken for unmet.
@@ -266,12 +363,12 @@ fn is_there(installed: &BTreeMap<String, String>, pins: &[Pin], wish: &Requireme
     installed.contains_key(&key) || pins.iter().any(|pin| pin.name == key)
 }
 
-fn user_folder() -> Result<PathBuf, PackagesError> {
-    use etcetera::BaseStrategy;
-    let base = etcetera::choose_base_strategy().map_err(|_| {
-        PackagesError::NoPython("there is no home folder to keep packages in. Set HOME".into())
-    })?;
-    let folder = base.data_dir();
-    std::fs::create_dir_all(&folder).map_err(PackagesError::folder(&folder))?;
-    Ok(folder)
+/// The name of a project's folder: by its real path, in hexadecimal.
+fn key(project: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let digest = Sha256::digest(project.as_os_str().as_bytes());
+    digest[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

@@ -25,8 +25,8 @@ pub(super) fn current(folder: &Path) -> PathBuf {
     folder.join(CURRENT)
 }
 
-/// The generation that is used, if there is one. Looked at without trust: code that may write in the project could have
-/// put links there, to have other files of the user's read, or shown to kernels.
+/// The generation that is used, if there is one. Looked at without trust: those of earlier versions lie in a project, where
+/// code could have put links, to have other files of the user's read.
 pub(super) fn used(folder: &Path) -> Result<Option<PathBuf>, PackagesError> {
     let link = current(folder);
     let target = match fs::read_link(&link) {

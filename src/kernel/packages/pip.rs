@@ -21,6 +21,9 @@ const OFFLINE: &[&str] = &[
     "Read timed out",
 ];
 
+/// A sign that a file is not the one that was pinned.
+const OTHER_FILE: &str = "THESE PACKAGES DO NOT MATCH THE HASHES";
+
 /// One of pip's own lines with more to say than that something failed.
 const NO_MATCH: &str = "No matching distribution found for ";
 
@@ -223,6 +226,11 @@ async fn explained(python: &Asked, said: &Said) -> PackagesError {
     if let Some(line) = lines().find(|line| OFFLINE.iter().any(|sign| line.contains(sign))) {
         return PackagesError::Offline {
             said: short_of_connection(line),
+        };
+    }
+    if lines().any(|line| line.contains(OTHER_FILE)) {
+        return PackagesError::Hash {
+            said: last_lines(&said.stderr),
         };
     }
     let missing = lines().find_map(|line| Some(line.split_once(NO_MATCH)?.1.trim().to_owned()));

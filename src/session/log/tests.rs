@@ -280,6 +280,59 @@ fn two_writers_at_once_is_one_too_many() {
     Log::open(&path).unwrap();
 }
 
+/// Not a test of its own: what the next one runs on a disk that is full until it is told otherwise.
+#[test]
+fn child_whose_disk_is_full_for_a_round() {
+    let Some(path) = std::env::var_os("HEDDLE_TEST_LOG") else {
+        return;
+    };
+    let path = Path::new(&path);
+    let user = || Event::User {
+        message: "m".into(),
+        files: Vec::new(),
+    };
+    let (mut log, _) = Log::open(path).unwrap();
+    log.append(&user()).unwrap();
+    assert!(!Gap::is_noted(path));
+    log.append(&stream(&"x".repeat(50_000))).unwrap_err();
+    // There is room for it, but not for what came before it.
+    let message = log.append(&done()).unwrap_err().to_string();
+    assert!(message.contains("too large"), "{message}");
+    assert!(Gap::is_noted(path));
+    drop(log);
+    let (mut log, _) = Log::open(path).unwrap();
+    assert!(Gap::is_noted(path), "until the next round");
+    log.append(&user()).unwrap();
+    log.append(&done()).unwrap();
+    assert!(!Gap::is_noted(path));
+    let kinds: Vec<Event> = events(path);
+    assert!(
+        matches!(&kinds[..], [Event::User { .. }, Event::Notice { message, .. }, Event::User { .. }, Event::Done { .. }]
+            if message.contains("are missing here")),
+        "{kinds:?}"
+    );
+}
+
+#[test]
+fn a_round_that_could_not_be_written_is_left_out_as_a_whole_and_that_is_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.jsonl");
+    let limited = ["-c", "trap '' XFSZ; ulimit -f 16; exec \"$0\" \"$@\""];
+    let child = child(
+        "sh",
+        &limited,
+        "child_whose_disk_is_full_for_a_round",
+        &path,
+    )
+    .output()
+    .unwrap();
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stdout)
+    );
+}
+
 proptest::proptest! {
     #[test]
     fn any_bytes_open_and_take_a_line(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
