@@ -60,7 +60,10 @@ async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
     // Outside of what it is given.
     let outside = tempfile::tempdir_in("/var/tmp").unwrap();
     let reach = format!("import os; os.path.exists({:?})", outside.path());
-    let reaches = |ran: &Ran| ran.value.clone().unwrap();
+    let reaches = |ran: &Ran| match &ran.value {
+        Some(value) => value.clone(),
+        None => panic!("{ran:?}"),
+    };
     assert_eq!(reaches(&run(&client, &reach).await), "False");
 
     let granted = format!(
@@ -72,16 +75,22 @@ async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
     let waits = "counts only once you trust it: execution_service.network = true";
     let later =
         "changed settings count when the kernel is restarted: execution_service.network = true";
+    let mut said = String::new();
     for told in [waits, later] {
-        let ran = run(&client, &reach).await;
-        assert_eq!(reaches(&ran), "False");
-        assert!(ran.stdout.contains(told) && ran.whole(), "{ran:?}");
-        let again = run(&client, &reach).await;
-        assert_eq!((&*reaches(&again), &*again.stdout), ("False", ""));
+        for _ in 0..3 {
+            let ran = run(&client, &reach).await;
+            assert!(reaches(&ran) == "False" && ran.whole(), "{ran:?}");
+            said.push_str(&ran.stdout);
+            // Should the end of the kernel have taken it away.
+            if !settings.exists() {
+                std::fs::write(&settings, &granted).unwrap();
+            }
+        }
+        assert_eq!(said.matches(told).count(), 1, "{said}");
         // As a person does, for the next start of a front end.
         served.trust();
         std::fs::write(&settings, format!("{granted}\n")).unwrap();
-        run(&client, DIE).await;
+        said = run(&client, DIE).await.stdout;
     }
     // As a control: from the next start on it counts.
     served.kill();
