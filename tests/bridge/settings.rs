@@ -54,6 +54,7 @@ const DIE: &str = "import os; os._exit(1)";
 async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
     let mut served = Served::before_it_starts(Transport::Ipc);
     let settings = served.folder.path().join("heddle.toml");
+    std::fs::write(&settings, "# mine").unwrap();
     let plain = ["--mode", "sandbox"];
     served.start_again(&plain);
     let client = served.client().await;
@@ -70,27 +71,17 @@ async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
         "[execution_service]\nnetwork = true\nmounts = [{:?}]\n",
         outside.path()
     );
-    let plant = format!("open('heddle.toml', 'w').write({granted:?}); {DIE}");
-    assert!(run(&client, &plant).await.error.is_some());
     let waits = "counts only once you trust it: execution_service.network = true";
     let later =
         "changed settings count when the kernel is restarted: execution_service.network = true";
-    let mut said = String::new();
-    for told in [waits, later] {
-        for _ in 0..3 {
-            let ran = run(&client, &reach).await;
-            assert!(reaches(&ran) == "False" && ran.whole(), "{ran:?}");
-            said.push_str(&ran.stdout);
-            // Should the end of the kernel have taken it away.
-            if !settings.exists() {
-                std::fs::write(&settings, &granted).unwrap();
-            }
-        }
-        assert_eq!(said.matches(told).count(), 1, "{said}");
-        // As a person does, for the next start of a front end.
+    // Another kernel writes it, and then a person, who trusts it.
+    for (told, end) in [(waits, ""), (later, "\n")] {
+        std::fs::write(&settings, format!("{granted}{end}")).unwrap();
+        assert!(run(&client, DIE).await.stdout.contains(told), "{told}");
+        let ran = run(&client, &reach).await;
+        assert!(reaches(&ran) == "False" && ran.whole(), "{ran:?}");
+        assert!(!ran.stdout.contains("execution_service"), "{ran:?}");
         served.trust();
-        std::fs::write(&settings, format!("{granted}\n")).unwrap();
-        said = run(&client, DIE).await.stdout;
     }
     // As a control: from the next start on it counts.
     served.kill();
