@@ -54,34 +54,34 @@ const DIE: &str = "import os; os._exit(1)";
 async fn what_code_writes_has_no_part_in_the_next_kernel_and_is_told_once() {
     let mut served = Served::before_it_starts(Transport::Ipc);
     let settings = served.folder.path().join("heddle.toml");
+    std::fs::write(&settings, "# mine").unwrap();
     let plain = ["--mode", "sandbox"];
     served.start_again(&plain);
     let client = served.client().await;
     // Outside of what it is given.
     let outside = tempfile::tempdir_in("/var/tmp").unwrap();
     let reach = format!("import os; os.path.exists({:?})", outside.path());
-    let reaches = |ran: &Ran| ran.value.clone().unwrap();
+    let reaches = |ran: &Ran| match &ran.value {
+        Some(value) => value.clone(),
+        None => panic!("{ran:?}"),
+    };
     assert_eq!(reaches(&run(&client, &reach).await), "False");
 
     let granted = format!(
         "[execution_service]\nnetwork = true\nmounts = [{:?}]\n",
         outside.path()
     );
-    let plant = format!("open('heddle.toml', 'w').write({granted:?}); {DIE}");
-    assert!(run(&client, &plant).await.error.is_some());
     let waits = "counts only once you trust it: execution_service.network = true";
     let later =
         "changed settings count when the kernel is restarted: execution_service.network = true";
-    for told in [waits, later] {
+    // Another kernel writes it, and then a person, who trusts it.
+    for (told, end) in [(waits, ""), (later, "\n")] {
+        std::fs::write(&settings, format!("{granted}{end}")).unwrap();
+        assert!(run(&client, DIE).await.stdout.contains(told), "{told}");
         let ran = run(&client, &reach).await;
-        assert_eq!(reaches(&ran), "False");
-        assert!(ran.stdout.contains(told) && ran.whole(), "{ran:?}");
-        let again = run(&client, &reach).await;
-        assert_eq!((&*reaches(&again), &*again.stdout), ("False", ""));
-        // As a person does, for the next start of a front end.
+        assert!(reaches(&ran) == "False" && ran.whole(), "{ran:?}");
+        assert!(!ran.stdout.contains("execution_service"), "{ran:?}");
         served.trust();
-        std::fs::write(&settings, format!("{granted}\n")).unwrap();
-        run(&client, DIE).await;
     }
     // As a control: from the next start on it counts.
     served.kill();

@@ -24,6 +24,7 @@ fn help_version_and_completions_need_nothing() {
         "kernel",
         "session",
         "config",
+        "trust",
         "completions",
     ];
     let help = bare(&["--help"]).assert_code(0).assert_err("");

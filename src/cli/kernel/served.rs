@@ -241,7 +241,14 @@ impl Served {
         for warning in &loaded.warnings {
             tell(Said::Warning(warning.clone()));
         }
-        own_kernel::unfold(&mut loaded.settings);
+        // Looks for kernelspecs, also by asking a Python.
+        let unfolded = tokio::task::spawn_blocking(move || {
+            own_kernel::unfold(&mut loaded.settings);
+            loaded
+        });
+        let loaded = unfolded
+            .await
+            .map_err(|error| CliError::Missing(error.to_string()))?;
         let launcher = setup::launcher(&loaded.settings, Author::Model, &mut tell).await?;
         let this = self.clone();
         tokio::task::spawn_blocking(move || {
