@@ -688,7 +688,7 @@ async fn ctrl_c_ends_the_wait_for_a_model() {
 async fn ctrl_c_ends_the_wait_for_a_kernel() {
     let (_server, world) = with(vec![short("1"), answer("Never.")]).await;
     let spec = json!({
-        "argv": ["sleep", "600", "{connection_file}"], "display_name": "Slow", "language": "python",
+        "argv": ["sh", "-c", "exec sleep 600", "{connection_file}"], "display_name": "Slow", "language": "python",
     });
     world.file("jupyter/kernels/slow/kernel.json", &spec.to_string());
     let path = world.desk().join("jupyter");
@@ -945,9 +945,8 @@ async fn a_disk_that_fills_up_costs_the_log_and_not_the_answer_and_the_list_says
     let listed = world.run(&["session", "list"]).await;
     assert!(listed.stdout.contains("  not logged  "), "{listed:?}");
     let listed = world.run(&["session", "list", "--json"]).await;
-    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
-    assert_eq!(listed["log"], "incomplete");
-    assert_eq!(listed["status"], Value::Null);
+    assert_eq!(listed.events[0]["log"], "incomplete");
+    assert_eq!(listed.events[0]["status"], Value::Null);
     world.is_quiet().await;
 }
 
