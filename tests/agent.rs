@@ -688,7 +688,7 @@ async fn ctrl_c_ends_the_wait_for_a_model() {
 async fn ctrl_c_ends_the_wait_for_a_kernel() {
     let (_server, world) = with(vec![short("1"), answer("Never.")]).await;
     let spec = json!({
-        "argv": ["sleep", "600", "{connection_file}"], "display_name": "Slow", "language": "python",
+        "argv": ["sh", "-c", "exec sleep 600", "{connection_file}"], "display_name": "Slow", "language": "python",
     });
     world.file("jupyter/kernels/slow/kernel.json", &spec.to_string());
     let path = world.desk().join("jupyter");
@@ -837,6 +837,64 @@ async fn a_models_code_runs_unprotected_only_by_name() {
     assert!(ended.stderr.starts_with("Local mode:"), "{}", ended.stderr);
 }
 
+/// Plugins read `../../../../sample_data`.
+#[tokio::test]
+async fn a_named_project_is_shown_to_its_sessions_without_settings_and_other_sessions() {
+    let other = "20260101-120000-0123abcd";
+    let look = format!(
+        "\
+import os
+def attempt(how):
+    try: return how()
+    except OSError: return 'refused'
+up = '../../../../'
+print('data', attempt(lambda: open(up + 'sample_data/a.csv').read()))
+print('settings', attempt(lambda: open(up + 'heddle.toml').read()) in ('', 'refused'))
+print('written', attempt(lambda: open(up + 'sample_data/b.csv', 'w')))
+print('planted', attempt(lambda: open('../../planted', 'w')))
+own = [os.path.basename(os.path.dirname(os.getcwd()))]
+print('alone', attempt(lambda: os.listdir('../..')) in ('refused', own))
+print('other', attempt(lambda: open('../../{other}/cwd/kept.txt').read()))
+print('outputs', attempt(lambda: os.listdir('../outputs')))
+open('kept.txt', 'w').write('mine')
+print(open('kept.txt').read())"
+    );
+    // Root has no lower level.
+    let levels: &[&str] = match nix::unistd::geteuid().is_root() {
+        true => &["namespaces"],
+        false => &["namespaces", "landlock"],
+    };
+    for level in levels {
+        let replies = [short(&look), answer("Done."), short(&look), answer("Done.")];
+        let (server, world) = with(replies.into()).await;
+        let world = world
+            .without("HEDDLE_WORKSPACE_WORKSPACE_PATH")
+            .with("HEDDLE_SANDBOX_LEVEL", level);
+        world.file("heddle.toml", "# a key may be here\n");
+        world.file("sample_data/a.csv", "1,2");
+        world.file(
+            &format!("workspace/sessions/{other}/cwd/kept.txt"),
+            "theirs",
+        );
+        let project = world.desk();
+        let ask = ["ask", "--json", "--mode", "sandbox", "Look"];
+        let named = [&ask[..], &["-p", project.to_str().unwrap()]].concat();
+        for (args, data) in [(&named[..], "1,2"), (&ask[..], "refused")] {
+            let ended = world.run(args).await;
+            assert_eq!(ended.code(), Some(0), "{ended:?}");
+            let streams = ended.of("stream").into_iter();
+            let printed: String = streams.filter_map(|it| it["text"].as_str()).collect();
+            let expected = format!(
+                "data {data}\nsettings True\nwritten refused\nplanted refused\nalone True\nother refused\noutputs []\nmine\n"
+            );
+            assert_eq!(printed, expected, "{level} {args:?}: {ended:?}");
+        }
+        let told = format!("{:?}", server.requests()[0].messages());
+        let told_of = format!("{} (to read)", project.display());
+        assert!(told.contains(&told_of), "{told}");
+    }
+}
+
 #[tokio::test]
 async fn a_workspace_that_cannot_be_made_is_named() {
     let (_server, world) = with(vec![answer("Hello.")]).await;
@@ -887,9 +945,8 @@ async fn a_disk_that_fills_up_costs_the_log_and_not_the_answer_and_the_list_says
     let listed = world.run(&["session", "list"]).await;
     assert!(listed.stdout.contains("  not logged  "), "{listed:?}");
     let listed = world.run(&["session", "list", "--json"]).await;
-    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
-    assert_eq!(listed["log"], "incomplete");
-    assert_eq!(listed["status"], Value::Null);
+    assert_eq!(listed.events[0]["log"], "incomplete");
+    assert_eq!(listed.events[0]["status"], Value::Null);
     world.is_quiet().await;
 }
 

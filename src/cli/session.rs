@@ -7,7 +7,7 @@ use clap::Subcommand;
 use super::error::{CliError, Exit};
 use super::output::{Output, print};
 use super::table::{shortened, table};
-use super::terminal::Terminal;
+use super::terminal::{Terminal, safe};
 use super::trust::Uses;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
@@ -49,7 +49,7 @@ pub enum Session {
         #[command(flatten)]
         model: ModelArgs,
     },
-    /// Copy logs that earlier versions have written where code could change them to where none can
+    /// Take over logs that earlier versions have written where code could change them, and sessions of a moved workspace
     Import {
         /// An id, or its beginning; all of the workspace without one
         id: Option<String>,
@@ -175,6 +175,19 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         print(&sessions.iter().map(line).collect::<String>())?;
         return Ok(Exit::Done);
     }
+    let moved = all.moved()?.len();
+    if moved > 0 {
+        setup::note(&format!(
+            "{moved} more were made where this workspace was before. To have them here: heddle session import"
+        ));
+    }
+    let unprotected = sessions.iter().filter(|(it, _)| !it.protected).count();
+    if unprotected > 0 {
+        setup::note(&format!(
+            "{unprotected} unprotected: written where code could change it. To look at one: heddle session show ID. To take \
+             it over: heddle session import ID"
+        ));
+    }
     if sessions.is_empty() {
         print(&format!(
             "No sessions in {} yet. Begin one: heddle chat\n",
@@ -197,13 +210,6 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         ],
         &rows,
     ))?;
-    let unprotected = sessions.iter().filter(|(it, _)| !it.protected).count();
-    if unprotected > 0 {
-        setup::note(&format!(
-            "{unprotected} unprotected: written where code could change it. To look at one: heddle session show ID. To take \
-             it over: heddle session import ID"
-        ));
-    }
     Ok(Exit::Done)
 }
 
@@ -235,7 +241,11 @@ fn row(summary: &Summary, kernel: &str) -> [String; 6] {
         summary.cells.to_string(),
         status.to_owned(),
         kernel.to_owned(),
-        shortened(summary.first_message.as_deref().unwrap_or(""), REQUEST),
+        // Code may have written it.
+        safe(&shortened(
+            summary.first_message.as_deref().unwrap_or(""),
+            REQUEST,
+        )),
     ]
 }
 
@@ -277,6 +287,18 @@ fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliE
 
 fn import(global: &Global, id: Option<&str>) -> Result<Exit, CliError> {
     let sessions = sessions(global)?;
+    // Their logs are believed already; all that was wrong is where their files are.
+    let moved = sessions.moved()?.into_iter();
+    let moved: Vec<SessionId> = moved
+        .filter(|it| id.is_none_or(|text| it.as_str().starts_with(text)))
+        .collect();
+    for id in &moved {
+        sessions.adopt(id)?;
+        print(&format!("{id}\n"))?;
+    }
+    if id.is_some() && !moved.is_empty() {
+        return Ok(Exit::Done);
+    }
     let waiting = session::list(&sessions)?;
     let waiting = waiting.into_iter().filter(|summary| !summary.protected);
     let wanted: Vec<Summary> = match id {
@@ -292,7 +314,7 @@ fn import(global: &Global, id: Option<&str>) -> Result<Exit, CliError> {
             wanted
         }
     };
-    if wanted.is_empty() {
+    if wanted.is_empty() && moved.is_empty() {
         print("Every session is where no code can change it. Nothing is to be done.\n")?;
     }
     for summary in wanted {
@@ -301,7 +323,7 @@ fn import(global: &Global, id: Option<&str>) -> Result<Exit, CliError> {
         print(&format!(
             "{}  {}\n",
             summary.id,
-            shortened(request, REQUEST)
+            safe(&shortened(request, REQUEST))
         ))?;
     }
     Ok(Exit::Done)

@@ -221,3 +221,22 @@ fn others(path: &Path, meta: &Metadata) -> String {
         path.display()
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::folder::RunFolder;
+    use super::*;
+    use crate::protocol::Transport;
+
+    /// A kernel's folder is its code's to write in, also under the name that is looked for.
+    #[test]
+    fn connection_files_are_looked_for_only_where_no_kernel_can_write() {
+        let ours = RunFolder::for_clients().unwrap();
+        let kernels = RunFolder::create(Transport::Ipc, "x", Path::to_path_buf).unwrap();
+        let forged = kernels.path().join(CLIENTS_FILE);
+        std::fs::copy(ours.connection_file(), &forged).unwrap();
+        let found: Vec<PathBuf> = list(&[]).into_iter().map(|found| found.path).collect();
+        assert!(found.contains(&ours.connection_file()));
+        assert!(!found.contains(&forged), "{found:?}");
+    }
+}

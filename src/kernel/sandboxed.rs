@@ -200,3 +200,23 @@ impl Launcher for Sandboxed {
         Box::pin(std::future::ready(started))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_project_are_all_but_settings_links_and_what_is_hidden() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["data", "deep/work/sessions", "deep/src"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::fs::write(path("heddle.toml"), "").unwrap();
+        std::fs::write(path("a.csv"), "").unwrap();
+        std::os::unix::fs::symlink("/etc", path("etc")).unwrap();
+        let mut found = parts(folder.path(), &[path("deep/work")]);
+        found.sort();
+        assert_eq!(found, [path("a.csv"), path("data"), path("deep/src")]);
+    }
+}

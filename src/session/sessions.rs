@@ -93,7 +93,6 @@ impl Sessions {
         let kept = self.kept(id);
         make_durable(&kept)?;
         record(&kept, &self.root)?;
-        sync(&kept)?;
         Ok(workspace)
     }
 
@@ -117,21 +116,45 @@ impl Sessions {
 
     /// The ids of sessions whose log lies in the workspace alone.
     pub(super) fn unprotected(&self) -> Result<Vec<SessionId>, SessionError> {
-        let files = self.files();
-        match fs::symlink_metadata(&files) {
-            Ok(meta) if meta.is_dir() => {}
-            _ => return Ok(Vec::new()),
-        }
-        let mut ids = ids_in(&files)?;
+        let mut ids = self.ids_of_files()?;
         ids.retain(|id| !self.has(id) && self.unprotected_log(id).is_some());
         Ok(ids)
+    }
+
+    /// The names of sessions in the workspace, where code may have made any.
+    fn ids_of_files(&self) -> Result<Vec<SessionId>, SessionError> {
+        match is_folder(&self.files()) {
+            true => ids_in(&self.files()),
+            false => Ok(Vec::new()),
+        }
+    }
+
+    /// The ids of sessions whose files are here, and whose log is believed, but was kept for a workspace that has them no
+    /// more: this one, before it was moved.
+    pub fn moved(&self) -> Result<Vec<SessionId>, SessionError> {
+        let mut ids = self.ids_of_files()?;
+        ids.retain(|id| {
+            let before = recorded(&self.kept(id));
+            let before = before.map(|root| root.join("sessions").join(id.as_str()));
+            !self.has(id)
+                && self.kept(id).join(LOG).is_file()
+                && before.is_some_and(|before| fs::symlink_metadata(before).is_err())
+        });
+        Ok(ids)
+    }
+
+    /// Takes over a session that was [`moved`](Self::moved).
+    ///
+    /// # Errors
+    /// Where that cannot be noted.
+    pub fn adopt(&self, id: &SessionId) -> Result<(), SessionError> {
+        record(&self.kept(id), &self.root)
     }
 
     /// The log that an earlier version has written into the workspace. Code may have put anything in its place: no link
     /// is followed, and only a file is read.
     pub(super) fn unprotected_log(&self, id: &SessionId) -> Option<File> {
         let folder = self.files().join(id.as_str());
-        let is_folder = |path: &Path| fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir());
         if !is_folder(&self.files()) || !is_folder(&folder) {
             return None;
         }
@@ -196,6 +219,11 @@ impl Sessions {
     }
 }
 
+/// A folder, and no link to one.
+fn is_folder(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
 /// Folders in `folder` that are named like sessions.
 fn ids_in(folder: &Path) -> Result<Vec<SessionId>, SessionError> {
     let failed = SessionError::io("read the sessions in", folder);
@@ -215,13 +243,13 @@ fn recorded(kept: &Path) -> Option<PathBuf> {
 
 fn record(kept: &Path, root: &Path) -> Result<(), SessionError> {
     let path = kept.join(WORKSPACE);
-    let mut options = File::options();
-    let options = options.write(true).create_new(true).mode(0o600);
-    let written = options.open(&path).and_then(|mut file| {
+    let written = tempfile::NamedTempFile::new_in(kept).and_then(|mut file| {
         file.write_all(root.as_os_str().as_bytes())?;
-        file.sync_all()
+        file.as_file().sync_all()?;
+        Ok(file.persist(&path)?)
     });
-    written.map_err(SessionError::io("write", &path))
+    written.map_err(SessionError::io("write", &path))?;
+    sync(kept)
 }
 
 /// Makes a folder, and those above it, so that a power cut does not take it back: its name is in the folder above, which

@@ -201,6 +201,30 @@ fn a_workspace_has_its_own_sessions_and_no_others() {
 }
 
 #[test]
+fn a_moved_workspace_has_its_sessions_when_they_are_taken_over() {
+    let (folder, sessions) = place();
+    let state = folder.path().join("state");
+    let id = session(&sessions, 0, &[user("mine")]);
+    let moved = Sessions::with_state(&state, &folder.path().join("moved"));
+    // A copy does not take it away from where it is.
+    fs::create_dir_all(moved.place(&id).cwd()).unwrap();
+    assert_eq!(moved.moved().unwrap(), []);
+    fs::remove_dir_all(sessions.root()).unwrap();
+    assert_eq!(moved.moved().unwrap(), std::slice::from_ref(&id));
+    moved.adopt(&id).unwrap();
+    assert_eq!(moved.moved().unwrap(), []);
+    assert_eq!(list(&moved).unwrap().len(), 1);
+    assert_eq!(list(&sessions).unwrap(), []);
+    assert!(
+        Session::open(&moved, &id)
+            .unwrap()
+            .earlier()
+            .events()
+            .eq(&[user("mine")])
+    );
+}
+
+#[test]
 fn a_log_in_the_workspace_is_shown_and_not_gone_on_with_until_it_is_imported() {
     let (folder, sessions) = place();
     let id = unprotected(&sessions, &[user("old"), done(Status::Ok)]);

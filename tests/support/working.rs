@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use heddle::event::{Event, Status};
 use heddle::executor::{Input, interrupts};
 use heddle::isolation::level::Level;
-use heddle::kernel::Mount;
+use heddle::kernel::{Mount, Project};
 
 use crate::everywhere;
 use crate::place::{Mode, Place, Running};
@@ -44,6 +44,56 @@ fn kernels_are_interrupted_restarted_and_replaced() {
         assert!(outcome.timed_out, "{outcome:?}");
         assert_eq!(kernel.printed("print('on')").await, "on");
         kernel.end().await;
+    });
+}
+
+/// As the kernels of a session see the project that was named: with their own folders in the workspace, and no others.
+#[test]
+fn a_project_is_seen_without_its_settings_and_what_is_hidden_in_it() {
+    everywhere(async |mut place| {
+        if place.mode == Mode::Local {
+            return;
+        }
+        let beside = place.workspace.path().parent().unwrap();
+        let folder = tempfile::tempdir_in(beside).unwrap();
+        let project = folder.path().canonicalize().unwrap();
+        for name in ["data", "work/own", "work/other"] {
+            std::fs::create_dir_all(project.join(name)).unwrap();
+        }
+        for (name, text) in [
+            ("heddle.toml", "# a key"),
+            ("data/a.csv", "1,2"),
+            ("work/own/mine", "mine"),
+            ("work/other/theirs", "theirs"),
+        ] {
+            std::fs::write(project.join(name), text).unwrap();
+        }
+        place.grants.project = Some(Project {
+            path: project.clone(),
+            hidden: Some(project.join("work")),
+        });
+        place.grants.mounts.push(Mount {
+            path: project.join("work/own"),
+            writable: true,
+        });
+        let mut kernel = place.start().await;
+        let code = "
+import os
+def attempt(how):
+    try: return how()
+    except OSError: return 'refused'
+os.chdir(PROJECT)
+print(attempt(lambda: open('data/a.csv').read()), attempt(lambda: open('data/b.csv', 'w')))
+print(attempt(lambda: open('heddle.toml').read()) in ('', 'refused'))
+print(attempt(lambda: open('work/own/mine').read()), open('work/own/new', 'w').write('new'))
+print(attempt(lambda: open('work/other/theirs').read()), attempt(lambda: open('work/planted', 'w')))
+print(attempt(lambda: os.listdir('work')) in ('refused', ['own']))"
+            .replace("PROJECT", &format!("{:?}", project.display().to_string()));
+        let printed = kernel.printed(&code).await;
+        kernel.end().await;
+        assert_eq!(printed, "1,2 refused\nTrue\nmine 3\nrefused refused\nTrue");
+        let new = std::fs::read_to_string(project.join("work/own/new")).unwrap();
+        assert_eq!(new, "new");
     });
 }
 
