@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -77,7 +78,8 @@ impl Run {
         };
         let launcher = setup::launcher(&settings, author, &mut setup::Said::print).await?;
         let cwd = setup::working_directory(&*launcher, &mut setup::Said::print)?;
-        let chosen = launcher.clone();
+        let (chosen, known) = (launcher.clone(), Arc::new(loaded));
+        let loaded = known.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
             let packages = setup::packages(&loaded, &choice, &*chosen, &mut setup::Said::print);
@@ -90,7 +92,15 @@ impl Run {
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
-        let mut options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
+        let mut options = setup::kernel_options(&known, launcher, choice, &cwd, &self.kernel)?;
+        setup::tell_grants(
+            &known,
+            &self.kernel,
+            &*options.launcher,
+            Some(&cwd),
+            &options.grants,
+            &mut setup::Said::print,
+        );
         options
             .grants
             .mounts

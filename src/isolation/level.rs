@@ -100,6 +100,7 @@ fn attempt(supervisor: &Path, level: Level) -> Result<(), String> {
         level,
         read: Vec::new(),
         write: Vec::new(),
+        exposed: Vec::new(),
         keep: Default::default(),
         network: false,
         memory: u64::MAX,

@@ -18,6 +18,7 @@ mod mounts;
 mod privileges;
 mod processes;
 mod remedy;
+pub mod resolve;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(target_os = "linux")]
@@ -26,7 +27,7 @@ mod supervised;
 pub mod supervisor;
 
 pub use folder::remove as remove_folder;
-pub use kept::Kept;
+pub use kept::{Access, Kept};
 #[cfg(target_os = "linux")]
 pub use landlock::private_folders;
 #[cfg(target_os = "linux")]

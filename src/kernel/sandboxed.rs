@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use super::launcher::{Launch, Launcher, Process};
 use super::{KernelError, disk};
 use crate::isolation::level::{self, Found, Level};
+use crate::isolation::resolve::ResolveError;
 use crate::isolation::{
     Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
 };
@@ -69,30 +70,33 @@ impl Sandboxed {
 
     fn sandbox(&self, launch: &Launch) -> Result<Sandbox, String> {
         let grants = &launch.grants;
-        let granted = |writable| {
-            let mounts = grants.mounts.iter();
-            mounts
-                .filter(move |mount| mount.writable == writable)
-                .map(|mount| mount.path.clone())
-        };
+        let granted = grants.mounts.iter().filter(|mount| !mount.writable);
+        let granted = granted.map(|mount| mount.path.clone());
         // A folder that is bound already needs no second mount below itself.
-        let mut read: Vec<PathBuf> = launch
-            .program
-            .iter()
-            .cloned()
-            .chain(granted(false))
-            .collect();
+        let mut read: Vec<PathBuf> = launch.program.iter().cloned().chain(granted).collect();
         read.sort();
         read.dedup_by(|inner, outer| inner.starts_with(outer));
         read.retain(|path| path.exists() && !is_system(path));
-        let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
-            .chain(granted(true))
+        let resolver = grants.resolver(&launch.cwd);
+        let open = |path: &Path| match grants.mounts.iter().any(|mount| mount.path == path) {
+            true => resolver.open_held(path),
+            // The program is what it is now: an environment may be made anew.
+            false => resolver.open(path),
+        };
+        let read: Result<Vec<_>, _> = read.iter().map(|path| Ok(open(path)?.granted())).collect();
+        let write: Result<Vec<_>, _> = grants
+            .written(&launch.cwd)
+            .map(|path| Ok(resolver.open_held(path)?.granted()))
             .collect();
+        let failed = |error: ResolveError| error.to_string();
+        let (read, write) = (read.map_err(failed)?, write.map_err(failed)?);
+        let written: Vec<PathBuf> = write.iter().map(|it| it.path.clone()).collect();
         Ok(Sandbox {
             level: self.found.level,
             read,
-            keep: Kept::find(&write)?,
+            keep: Kept::find(&written, grants.git_config)?,
             write,
+            exposed: resolver.writable().to_vec(),
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
@@ -122,6 +126,10 @@ impl Launcher for Sandboxed {
         "sandbox"
     }
 
+    fn keeps_files(&self) -> bool {
+        self.found.level == Level::Namespaces
+    }
+
     fn inside(&self, folder: &Path) -> PathBuf {
         match self.found.level {
             Level::Namespaces => RUN_FOLDER.into(),
@@ -132,9 +140,13 @@ impl Launcher for Sandboxed {
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
         let started = self
             .sandbox(&launch)
-            .and_then(|sandbox| serde_json::to_string(&sandbox).map_err(|error| error.to_string()))
-            .map_err(std::io::Error::other)
             .and_then(|sandbox| {
+                let json = serde_json::to_string(&sandbox).map_err(|error| error.to_string())?;
+                let cwd = sandbox.write.into_iter().next();
+                Ok((json, cwd.map_or(launch.cwd, |cwd| cwd.path)))
+            })
+            .map_err(std::io::Error::other)
+            .and_then(|(sandbox, cwd)| {
                 let mut env = launch.env;
                 env.retain(|(name, _)| !OUTSIDE.iter().any(|outside| name == outside));
                 let mut set = |name: &str, value: &OsStr| {
@@ -157,7 +169,7 @@ impl Launcher for Sandboxed {
                     sandbox,
                     argv: launch.argv,
                     env,
-                    cwd: launch.cwd,
+                    cwd,
                     folder: launch.folder,
                 })
             })

@@ -185,7 +185,7 @@ impl Served {
                 launcher.mode(),
                 &choice,
                 settings,
-                &setup::grants(settings, &self.args.mounts)?,
+                &setup::grants(loaded, &self.args)?,
                 packages.as_ref(),
                 true,
             ),
@@ -198,7 +198,16 @@ impl Served {
             Whose::Notebook(_) => setup::working_directory(&*launcher, tell)?,
             Whose::Session(workspace) => workspace.cwd(),
         };
-        let mut options = setup::kernel_options(settings, launcher, choice, &cwd, &self.args)?;
+        let mut options = setup::kernel_options(loaded, launcher, choice, &cwd, &self.args)?;
+        let launcher = &*options.launcher;
+        setup::tell_grants(
+            loaded,
+            &self.args,
+            launcher,
+            Some(&cwd),
+            &options.grants,
+            tell,
+        );
         if let Whose::Session(workspace) = &self.whose {
             options.grants.mounts.push(workspace.outputs_mount());
         }

@@ -17,8 +17,8 @@ use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
 use super::{Engine, Kind, Reach};
-use crate::isolation::kept::is_settings;
-use crate::isolation::{HOME, Kept, STRANGER};
+use crate::isolation::resolve::{Opened, ResolveError, Resolver};
+use crate::isolation::{Access, HOME, Kept, STRANGER};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
@@ -93,23 +93,33 @@ impl Container {
         let plan = plan.transpose().map_err(|error| {
             KernelError::Launch(format!("its connection file cannot be used: {error}"))
         })?;
-        let granted = launch.grants.mounts.iter();
-        let writable = granted.filter(|mount| mount.writable);
-        let written: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
-            .chain(writable.map(|mount| mount.path.clone()))
+        let resolver = launch.grants.resolver(&launch.cwd);
+        let open = |path: &Path, writable| Ok((resolver.open_held(path)?, writable));
+        let failed = |error: ResolveError| KernelError::Launch(error.to_string());
+        let mounts = launch.grants.mounts.iter();
+        let opened: Result<Vec<_>, _> = std::iter::once(open(&launch.cwd, true))
+            .chain(mounts.map(|mount| open(&mount.path, mount.writable)))
             .collect();
-        let kept = Kept::find(&written).map_err(KernelError::Launch)?;
-        let mut folders = self.folders(&launch, &kept, stranger.is_some(), &name);
+        let opened = opened.map_err(failed)?;
+        let written = opened.iter().filter(|(_, writable)| *writable);
+        let written: Vec<PathBuf> = written.map(|(opened, _)| opened.path.clone()).collect();
+        let kept = Kept::find(&written, launch.grants.git_config).map_err(KernelError::Launch)?;
+        let opened = with_kept(opened, &kept, &resolver).map_err(failed)?;
+        let launch = Launch {
+            // Without links, as it is inside.
+            cwd: written.into_iter().next().unwrap_or(launch.cwd),
+            ..launch
+        };
+        let mut folders = folders(&opened, stranger.is_some(), &name);
         let hidden = self.hidden(&kept, &launch.folder)?;
         let duties = Duties {
-            written,
-            kept,
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
             shares_folder: !self.relayed,
-            lent: folders.iter().map(|folder| folder.inside.clone()).collect(),
+            lent: opened.iter().map(|(opened, _)| opened.granted()).collect(),
+            exposed: resolver.writable().to_vec(),
         };
         if !self.relayed {
             folders.push(Folder {
@@ -172,7 +182,7 @@ impl Container {
             true => PathBuf::from("/dev/null"),
             false => folder.join("empty"),
         };
-        let settings: Vec<&PathBuf> = kept.settings().collect();
+        let settings: Vec<&PathBuf> = kept.shown(Access::Empty).collect();
         if !settings.is_empty() && !self.relayed {
             std::fs::write(&nothing, "").map_err(|source| KernelError::Folder {
                 path: nothing.clone(),
@@ -185,30 +195,6 @@ impl Container {
             writable: false,
         });
         Ok(hidden.collect())
-    }
-
-    /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
-    /// lent to the user inside: mounted elsewhere first, through a map of owners.
-    fn folders(&self, launch: &Launch, kept: &Kept, is_lent: bool, name: &str) -> Vec<Folder> {
-        let granted = launch.grants.mounts.iter();
-        let mut folders = vec![(launch.cwd.clone(), true)];
-        folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
-        // What decides over later kernels can be read there, and no more.
-        folders.retain(|(path, writable)| *writable || !kept.paths.contains(path));
-        let shown = kept.paths.iter().filter(|path| !is_settings(path));
-        folders.extend(shown.map(|path| (path.clone(), false)));
-        folders
-            .into_iter()
-            .enumerate()
-            .map(|(number, (inside, writable))| Folder {
-                outside: match is_lent {
-                    true => lent::place(name, number),
-                    false => inside.clone(),
-                },
-                inside,
-                writable,
-            })
-            .collect()
     }
 
     pub(super) fn body(
@@ -397,6 +383,36 @@ impl Launcher for Container {
             packages: self.image.packages.clone().unwrap_or_default(),
         })
     }
+}
+
+/// The user's folders that are mounted, with what in them can be read and no more, or not be moved.
+fn with_kept(
+    mut opened: Vec<(Opened, bool)>,
+    kept: &Kept,
+    resolver: &Resolver,
+) -> Result<Vec<(Opened, bool)>, ResolveError> {
+    let is_kept = |path: &Path| kept.paths.iter().any(|(kept, _)| kept == path);
+    opened.retain(|(opened, writable)| *writable || !is_kept(&opened.path));
+    for (access, writable) in [(Access::InPlace, true), (Access::ReadOnly, false)] {
+        for path in kept.shown(access) {
+            opened.push((resolver.open(path)?, writable));
+        }
+    }
+    Ok(opened)
+}
+
+/// As the engine mounts them. Where Heddle is root they are lent to the user inside: mounted elsewhere first, through a
+/// map of owners.
+fn folders(opened: &[(Opened, bool)], is_lent: bool, name: &str) -> Vec<Folder> {
+    let folder = |(number, (opened, writable)): (usize, &(Opened, bool))| Folder {
+        outside: match is_lent {
+            true => lent::place(name, number),
+            false => opened.path.clone(),
+        },
+        inside: opened.path.clone(),
+        writable: *writable,
+    };
+    opened.iter().enumerate().map(folder).collect()
 }
 
 /// A folder or file of the host's inside.
