@@ -256,6 +256,16 @@ pub fn tell_grants(
     elsewhere
         .filter_map(|(asked, mount)| asked.elsewhere(mount))
         .for_each(|line| tell(Said::Note(line)));
+    let shown = grants.mounts.iter().map(|mount| mount.path.as_path());
+    for path in cwd.into_iter().chain(shown) {
+        if !launcher.shows_surely(path) {
+            tell(Said::Warning(format!(
+                "It is not compared whether the container shows the same at {}: its engine has a kernel of its own, \
+                 and Heddle cannot write there.",
+                escaped(path)
+            )));
+        }
+    }
     let written = grants.mounts.iter().filter(|mount| mount.writable);
     let written = written.map(|mount| mount.path.as_path());
     let written: Vec<PathBuf> = cwd.into_iter().chain(written).map(Into::into).collect();

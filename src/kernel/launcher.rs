@@ -91,6 +91,11 @@ pub trait Launcher: Send + Sync {
         true
     }
 
+    /// Whether it is made sure that a kernel sees what was opened for it at this path.
+    fn shows_surely(&self, _path: &Path) -> bool {
+        true
+    }
+
     /// Whether code is kept from changing what other programs execute at the top of its folders.
     fn keeps_files(&self) -> bool {
         self.isolates()

@@ -132,7 +132,7 @@ impl Install {
             argv.push(format!("--project={}", project.display()));
         }
         // As the front end's working directory will be another, paths are made exact.
-        let grants = setup::grants(&loaded, &self.kernel)?;
+        let grants = setup::grants(loaded, &self.kernel)?;
         let mounts = grants.mounts.iter().map(|mount| {
             let access = if mount.writable { "rw" } else { "ro" };
             format!("{}:{access}", mount.path.display())

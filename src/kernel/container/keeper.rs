@@ -44,6 +44,8 @@ pub(super) struct Duties {
     pub(super) shares_folder: bool,
     /// Files and folders of the host that are to belong to that user where it sees them.
     pub(super) lent: Vec<Granted>,
+    /// Files that tell folders from others; they are removed once they have been seen inside, or here.
+    pub(super) marks: Vec<PathBuf>,
     /// Folders that code can write to.
     pub(super) exposed: Vec<FileId>,
 }
@@ -71,6 +73,7 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         duties.remove_container();
     }
     drop(prepared);
+    super::shown::remove(&duties.marks);
     lent::clear_up();
     heddle.clear_up();
     // A folder that is gone already is what was wanted.

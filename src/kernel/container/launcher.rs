@@ -16,6 +16,7 @@ use super::lent;
 use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
+use super::shown::{self, Shown};
 use super::{Engine, Kind, Reach};
 use crate::isolation::resolve::{Opened, ResolveError, Resolver};
 use crate::isolation::{Access, HOME, Kept, STRANGER};
@@ -112,7 +113,9 @@ impl Container {
         };
         let mut folders = folders(&opened, stranger.is_some(), &name);
         let hidden = self.hidden(&kept, &launch.folder)?;
+        let shown = Shown::of(opened.iter().map(|(opened, _)| opened), self.relayed);
         let duties = Duties {
+            marks: shown.marks(),
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
@@ -130,7 +133,7 @@ impl Container {
         }
         let keeper = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = self.body(&launch, &folders, &hidden, user);
+        let body = self.body(&launch, &folders, &hidden, &shown, user);
         let docker = &self.engine.docker;
         // Whatever fails from here on, the keeper clears up.
         docker
@@ -155,6 +158,7 @@ impl Container {
             keeper,
             folder: launch.folder,
             memory: launch.grants.memory,
+            marks: shown.marks(),
             closes: stranger.is_some() && !self.relayed,
         });
         docker
@@ -202,6 +206,7 @@ impl Container {
         launch: &Launch,
         folders: &[Folder],
         hidden: &[Folder],
+        shown: &Shown,
         user: String,
     ) -> ContainerCreateBody {
         let grants = &launch.grants;
@@ -227,7 +232,7 @@ impl Container {
         command.push(if writable { "writable" } else { "" }.into());
         command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
         command.push(FOLDER.into());
-        command.extend([FILTERED.into(), filter()]);
+        command.extend([FILTERED.into(), filter(), shown.to_argument()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
         if self.relayed {
@@ -368,6 +373,10 @@ impl Launcher for Container {
 
     fn inside(&self, _: &Path) -> PathBuf {
         FOLDER.into()
+    }
+
+    fn shows_surely(&self, path: &Path) -> bool {
+        !shown::cannot_be_compared(path, self.relayed)
     }
 
     fn packages<'a>(
