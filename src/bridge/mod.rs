@@ -411,8 +411,23 @@ impl Bridge {
                 self.seat = seat;
                 if let Some(client) = self.relay.client() {
                     if let Some(reason) = self.lost.take_if(|_| shown) {
-                        self.tell_lost(&message, told, &reason);
+                        self.tell_before(
+                            &message,
+                            told,
+                            format!(
+                                "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]"
+                            ),
+                        );
                         told = true;
+                    }
+                    // Of the cells before it, which have no place to tell it any more.
+                    if let Seat::Here(executor) = &mut self.seat
+                        && shown
+                    {
+                        for text in executor.changed_files() {
+                            self.tell_before(&message, told, text);
+                            told = true;
+                        }
                     }
                     self.relay.forward(&client, channel, message, told);
                 }
@@ -420,15 +435,12 @@ impl Bridge {
         }
     }
 
-    /// Tells a cell what became of the variables of those before it.
-    fn tell_lost(&self, cell: &RawMessage, begun: bool, reason: &str) {
+    /// Tells a cell what came of those before it.
+    fn tell_before(&self, cell: &RawMessage, begun: bool, text: String) {
         if !begun {
             self.desk.publish_state(cell, ExecutionState::Busy);
         }
-        let text = format!(
-            "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
-        );
-        let name = "stderr".into();
+        let (name, text) = ("stderr".into(), text + "\n");
         self.desk.publish(cell, Stream { name, text });
     }
 

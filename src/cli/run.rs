@@ -13,7 +13,7 @@ use super::output::Output;
 use super::setup::{self, Author};
 use super::terminal::Outputs;
 use super::{Global, Json, KernelArgs};
-use crate::event::{Event, KernelState, Sink, Status};
+use crate::event::{Event, KernelState, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector, Target};
@@ -147,7 +147,10 @@ impl Run {
                 &mut interrupts,
             )
             .await;
-        executor.shutdown().await;
+        for message in executor.shutdown().await {
+            let level = Level::Warning;
+            sink.emit(Event::Notice { level, message });
+        }
         let (status, execution_count) = ran?;
         sink.emit(Event::Done {
             status,

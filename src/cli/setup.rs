@@ -77,6 +77,11 @@ pub fn warn(message: &str) {
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
 }
 
+/// Several of them.
+pub fn warn_all(messages: &[String]) {
+    messages.iter().for_each(|message| warn(message));
+}
+
 /// A quieter line on standard error.
 pub fn note(message: &str) {
     let style = anstyle::Style::new().dimmed();

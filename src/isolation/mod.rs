@@ -1,5 +1,6 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
+mod baseline;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
 mod folder;
@@ -26,6 +27,7 @@ mod seccomp;
 mod supervised;
 pub mod supervisor;
 
+pub use baseline::Baseline;
 pub use folder::remove as remove_folder;
 pub use kept::{Access, Kept};
 #[cfg(target_os = "linux")]
