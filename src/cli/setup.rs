@@ -14,6 +14,7 @@ use crate::agent::approval::When;
 use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
 use crate::isolation::Kept;
+use crate::isolation::kept::lexical;
 use crate::isolation::resolve::{Resolver, escaped};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::packages::{Packages, PackagesError};
@@ -325,8 +326,7 @@ impl<'a> Asked<'a> {
 
     /// Where this is not the path that was written, which it is.
     fn elsewhere(&self, mount: &Mount) -> Option<String> {
-        let written: PathBuf = self.path.components().collect();
-        (written != mount.path).then(|| {
+        (lexical(&self.path) != mount.path).then(|| {
             format!(
                 "{} {}: this is {}.",
                 self.by,

@@ -170,7 +170,7 @@ fn short(path: &Path) -> String {
 }
 
 /// Without `.` and `..`, links not followed.
-fn lexical(path: &Path) -> PathBuf {
+pub(crate) fn lexical(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut plain = PathBuf::new();
     for component in path.components() {

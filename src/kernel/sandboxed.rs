@@ -162,6 +162,8 @@ impl Launcher for Sandboxed {
                         let [temporary, home] = private_folders(&launch.folder);
                         set("HOME", home.as_os_str());
                         set("TMPDIR", temporary.as_os_str());
+                        // A file that is there and cannot be read is an error to Git.
+                        set("GIT_CONFIG_NOSYSTEM", "1".as_ref());
                     }
                 }
                 Supervised::spawn(Command {
