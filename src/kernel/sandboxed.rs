@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use super::launcher::{Launch, Launcher, Process};
 use super::{KernelError, disk};
 use crate::isolation::level::{self, Found, Level};
-use crate::isolation::resolve::ResolveError;
+use crate::isolation::resolve::{Granted, ResolveError};
 use crate::isolation::{
     Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
 };
@@ -83,7 +83,14 @@ impl Sandboxed {
             // The program is what it is now: an environment may be made anew.
             false => resolver.open(path),
         };
-        let read: Result<Vec<_>, _> = read.iter().map(|path| Ok(open(path)?.granted())).collect();
+        // By its own name: the links of the person's that lead there are made inside as well.
+        let read: Result<Vec<_>, ResolveError> = read
+            .into_iter()
+            .map(|path| {
+                let id = open(&path)?.id;
+                Ok(Granted { path, id })
+            })
+            .collect();
         let write: Result<Vec<_>, _> = grants
             .written(&launch.cwd)
             .map(|path| Ok(resolver.open_held(path)?.granted()))

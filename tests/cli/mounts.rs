@@ -108,7 +108,7 @@ fn a_start_in_a_repository_says_what_of_git_does_not_work() {
         .status();
     assert!(made.unwrap().success());
     let run = |options: &[&str]| {
-        let code = "open('.git/config', 'a').write('# x')";
+        let code = "n = open('.git/config', 'a').write('# x')";
         let args = [&["run", "--mode", "sandbox", "-c", code], options].concat();
         at_home(heddle.command(args), &heddle.path("home"))
     };
