@@ -395,7 +395,7 @@ impl Bridge {
             self.desk.publish(&message, ClearOutput { wait: false });
         }
         if shown && let Some(news) = self.backing.news() {
-            self.tell_first(&message, told, &format!("[{news}]\n"));
+            self.tell_first(&message, told, format!("[{news}]\n"));
             told = true;
         }
         match (wish, std::mem::replace(&mut self.seat, Seat::Empty)) {
@@ -423,8 +423,17 @@ impl Bridge {
                         let text = format!(
                             "[the kernel {reason} while nothing ran in it; variables are lost, files are kept]\n"
                         );
-                        self.tell_first(&message, told, &text);
+                        self.tell_first(&message, told, text);
                         told = true;
+                    }
+                    // Of the cells before it, which have no place to tell it any more.
+                    if let Seat::Here(executor) = &mut self.seat
+                        && shown
+                    {
+                        for text in executor.changed_files() {
+                            self.tell_first(&message, told, format!("{text}\n"));
+                            told = true;
+                        }
                     }
                     self.relay.forward(&client, channel, message, told);
                 }
@@ -433,11 +442,11 @@ impl Bridge {
     }
 
     /// Tells a cell something before it runs.
-    fn tell_first(&self, cell: &RawMessage, begun: bool, text: &str) {
+    fn tell_first(&self, cell: &RawMessage, begun: bool, text: String) {
         if !begun {
             self.desk.publish_state(cell, ExecutionState::Busy);
         }
-        let (name, text) = ("stderr".into(), text.to_owned());
+        let name = "stderr".into();
         self.desk.publish(cell, Stream { name, text });
     }
 

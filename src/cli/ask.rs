@@ -62,7 +62,7 @@ impl Ask {
         if self.rebuild && conversation.rebuildable() > 0 {
             let rebuilt = conversation.rebuild(&mut *sink, &mut interrupts).await;
             if !matches!(rebuilt, Ok(Status::Ok | Status::Error)) {
-                conversation.close().await;
+                setup::warn_all(&conversation.close().await);
                 return Ok(rebuilt?.into());
             }
         }
@@ -77,7 +77,7 @@ impl Ask {
                 &mut interrupts,
             )
             .await;
-        conversation.close().await;
+        setup::warn_all(&conversation.close().await);
         Ok(status?.into())
     }
 }

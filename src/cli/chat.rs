@@ -105,7 +105,7 @@ pub async fn talk(
         }
     }
     let id = talk.conversation.session().id().clone();
-    talk.conversation.close().await;
+    setup::warn_all(&talk.conversation.close().await);
     eprintln!("To go on later: heddle session resume {id}");
     Ok(Exit::Done)
 }
@@ -189,7 +189,7 @@ impl Talk {
             "reset" | "clear" => {
                 let next = Conversation::begin(self.setup.clone())?;
                 let last = std::mem::replace(&mut self.conversation, next);
-                last.close().await;
+                setup::warn_all(&last.close().await);
                 self.files.clear();
                 self.conversation.announce(&mut *self.sink);
                 eprintln!("A new session has begun.");

@@ -92,7 +92,7 @@ impl Demo {
         }
         let notebook = conversation.save_notebook()?;
         let id = conversation.session().id().to_string();
-        conversation.close().await;
+        setup::warn_all(&conversation.close().await);
         if !global.json {
             farewell(&cwd, &notebook, &id);
         }

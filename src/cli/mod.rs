@@ -135,6 +135,9 @@ pub struct KernelArgs {
     /// A path that an isolated kernel gets to see: read-only, or with :rw to write
     #[arg(long = "mount", value_name = "PATH[:ro|rw]")]
     mounts: Vec<String>,
+    /// Let isolated code change .git/config and .git/hooks, which your own git executes
+    #[arg(long)]
+    allow_git_config: bool,
 }
 
 impl KernelArgs {
@@ -149,6 +152,7 @@ impl KernelArgs {
             args if other(&args.kernel, kernel) => format!("it is a {kernel}"),
             args if !args.env.is_empty() => "--env is for its start".into(),
             args if !args.mounts.is_empty() => "--mount is for its start".into(),
+            args if args.allow_git_config => "--allow-git-config is for its start".into(),
             _ => return Ok(()),
         };
         Err(format!(
@@ -163,12 +167,18 @@ impl KernelArgs {
             kernel,
             env,
             mounts,
+            allow_git_config,
         } = self;
         let mode = mode.iter().map(|mode| format!("--mode={mode}"));
         let kernel = kernel.iter().map(|name| format!("--kernel={name}"));
         let env = env.iter().map(|variable| format!("--env={variable}"));
         let mounts = mounts.iter().map(|mount| format!("--mount={mount}"));
-        mode.chain(kernel).chain(env).chain(mounts).collect()
+        let git = allow_git_config.then(|| "--allow-git-config".to_owned());
+        mode.chain(kernel)
+            .chain(env)
+            .chain(mounts)
+            .chain(git)
+            .collect()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,7 +15,7 @@ use super::terminal::Outputs;
 use super::trust::Uses;
 use super::{Global, Json, KernelArgs, own_kernel};
 use crate::config::KernelMode;
-use crate::event::{Event, KernelState, Sink, Status};
+use crate::event::{Event, KernelState, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector, Target};
@@ -89,7 +90,8 @@ impl Run {
         };
         let launcher = setup::launcher(&settings, author, &mut setup::Said::print).await?;
         let cwd = setup::working_directory(&*launcher, &mut setup::Said::print)?;
-        let chosen = launcher.clone();
+        let (chosen, known) = (launcher.clone(), Arc::new(loaded));
+        let loaded = known.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
             let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
             let packages = setup::packages(&loaded, &choice, &*chosen, &mut setup::Said::print);
@@ -102,7 +104,15 @@ impl Run {
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
-        let mut options = setup::kernel_options(&settings, launcher, choice, &cwd, &self.kernel)?;
+        let mut options = setup::kernel_options(&known, launcher, choice, &cwd, &self.kernel)?;
+        setup::tell_grants(
+            &known,
+            &self.kernel,
+            &*options.launcher,
+            Some(&cwd),
+            &options.grants,
+            &mut setup::Said::print,
+        );
         options
             .grants
             .mounts
@@ -149,7 +159,10 @@ impl Run {
                 &mut interrupts,
             )
             .await;
-        executor.shutdown().await;
+        for message in executor.shutdown().await {
+            let level = Level::Warning;
+            sink.emit(Event::Notice { level, message });
+        }
         let (status, execution_count) = ran?;
         sink.emit(Event::Done {
             status,

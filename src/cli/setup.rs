@@ -15,6 +15,9 @@ use crate::agent::approval::When;
 use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings};
 use crate::executor::Limits;
 use crate::folders;
+use crate::isolation::Kept;
+use crate::isolation::kept::lexical;
+use crate::isolation::resolve::{Resolver, escaped};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::packages::{Packages, PackagesError, Proposal};
 use crate::kernel::{
@@ -95,6 +98,11 @@ pub type Tell<'a> = &'a mut (dyn FnMut(Said) + Send);
 pub fn warn(message: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default();
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
+}
+
+/// Several of them.
+pub fn warn_all(messages: &[String]) {
+    messages.iter().for_each(|message| warn(message));
 }
 
 /// A quieter line on standard error.
@@ -226,15 +234,27 @@ pub fn running_sessions(loaded: &Loaded) -> Vec<PathBuf> {
     )
 }
 
-/// What an isolated kernel gets, of the settings and of `--mount`.
-pub fn grants(settings: &Settings, mounts: &[String]) -> Result<Grants, CliError> {
-    let service = &settings.execution_service;
-    let of_settings = service.mounts.iter();
-    let of_settings = of_settings.map(|text| mount("execution_service.mounts:", text));
-    let of_flags = mounts.iter().map(|text| mount("--mount", text));
+/// What an isolated kernel gets, of the settings and of the command's options.
+pub fn grants(loaded: &Loaded, args: &KernelArgs) -> Result<Grants, CliError> {
+    let service = &loaded.settings.execution_service;
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
+    // Where kernels of other commands may have worked.
+    let project = loaded.project_dir.iter().cloned();
+    let exposed = std::iter::once(cwd.clone()).chain(project);
+    let exposed: Vec<PathBuf> = exposed
+        .filter(|folder| places::refusal(folder).is_none())
+        .collect();
+    let asked = asked(loaded, args, &cwd);
+    let written = asked.iter().filter(|asked| asked.writable);
+    let written = written.map(|asked| &asked.path);
+    let resolver = Resolver::new(exposed.iter().chain(written));
+    let mounts = asked.iter().map(|asked| asked.mount(&resolver));
     Ok(Grants {
-        mounts: of_settings.chain(of_flags).collect::<Result<_, _>>()?,
         project: None,
+        mounts: mounts.collect::<Result<_, _>>()?,
+        exposed,
+        git_config: args.allow_git_config,
         network: service.network,
         memory: match service.memory {
             0 => machine_memory() / 4 * 3,
@@ -270,22 +290,106 @@ pub fn project(global: &Global, loaded: &Loaded, tell: Tell) -> Result<Option<Pr
     }))
 }
 
-/// `PATH`, `PATH:ro` or `PATH:rw`; `named` by this.
-fn mount(named: &str, text: &str) -> Result<Mount, CliError> {
-    let (path, writable) = match text.rsplit_once(':') {
-        Some((path, "rw")) => (path, true),
-        Some((path, "ro")) => (path, false),
-        _ => (text, false),
-    };
-    let refused = |reason: String| CliError::Usage(format!("{named} {text}: {reason}"));
-    // As a shell would have, where it had seen it.
-    let at_home = path.strip_prefix("~/").zip(places::home());
-    let wanted = at_home.map_or_else(|| PathBuf::from(path), |(rest, home)| home.join(rest));
-    let path = std::fs::canonicalize(&wanted)
-        .map_err(|error| refused(format!("{} cannot be used: {error}", wanted.display())))?;
-    match places::refusal(&path) {
-        Some(reason) => Err(refused(reason)),
-        None => Ok(Mount { path, writable }),
+/// All mounts that are asked for.
+fn asked<'a>(loaded: &'a Loaded, args: &'a KernelArgs, cwd: &Path) -> Vec<Asked<'a>> {
+    let of_settings = loaded.settings.execution_service.mounts.iter();
+    let of_settings = of_settings.map(|text| Asked::new("execution_service.mounts:", text, cwd));
+    let of_flags = args.mounts.iter();
+    let of_flags = of_flags.map(|text| Asked::new("--mount", text, cwd));
+    of_settings.chain(of_flags).collect()
+}
+
+/// Tells at a start what of its grants a person may not expect: paths that lead elsewhere than is written, and what of
+/// their other tools code cannot change. `cwd` is where code works, if there is anything there already.
+pub fn tell_grants(
+    loaded: &Loaded,
+    args: &KernelArgs,
+    launcher: &dyn Launcher,
+    cwd: Option<&Path>,
+    grants: &Grants,
+    tell: Tell,
+) {
+    if !launcher.isolates() {
+        return;
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let asked = asked(loaded, args, &here);
+    let elsewhere = asked.iter().zip(&grants.mounts);
+    elsewhere
+        .filter_map(|(asked, mount)| asked.elsewhere(mount))
+        .for_each(|line| tell(Said::Note(line)));
+    let shown = grants.mounts.iter().map(|mount| mount.path.as_path());
+    for path in cwd.into_iter().chain(shown) {
+        if !launcher.shows_surely(path) {
+            tell(Said::Warning(format!(
+                "It is not compared whether the container shows the same at {}: its engine has a kernel of its own, \
+                 and Heddle cannot write there.",
+                escaped(path)
+            )));
+        }
+    }
+    let written = grants.mounts.iter().filter(|mount| mount.writable);
+    let written = written.map(|mount| mount.path.as_path());
+    let written: Vec<PathBuf> = cwd.into_iter().chain(written).map(Into::into).collect();
+    // What cannot be kept fails the start, which says why.
+    let kept = Kept::find(&written, grants.git_config).unwrap_or_default();
+    if let Some(notice) = kept.notice(launcher.keeps_files()) {
+        tell(Said::Note(notice));
+    }
+}
+
+/// A mount as it was asked for: `PATH`, `PATH:ro` or `PATH:rw`.
+struct Asked<'a> {
+    /// By which option or setting.
+    by: &'static str,
+    text: &'a str,
+    path: PathBuf,
+    writable: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn new(by: &'static str, text: &'a str, cwd: &Path) -> Asked<'a> {
+        let (path, writable) = match text.rsplit_once(':') {
+            Some((path, "rw")) => (path, true),
+            Some((path, "ro")) => (path, false),
+            _ => (text, false),
+        };
+        // As a shell would have, where it had seen it.
+        let at_home = path.strip_prefix("~/").zip(places::home());
+        let path = at_home.map_or_else(|| cwd.join(path), |(rest, home)| home.join(rest));
+        Asked {
+            by,
+            text,
+            path,
+            writable,
+        }
+    }
+
+    fn mount(&self, resolver: &Resolver) -> Result<Mount, CliError> {
+        let refused =
+            |reason: String| CliError::Usage(format!("{} {}: {reason}", self.by, self.text));
+        let opened = resolver
+            .open_held(&self.path)
+            .map_err(|error| refused(error.to_string()))?;
+        match places::refusal(&opened.path) {
+            Some(reason) => Err(refused(reason)),
+            None => Ok(Mount {
+                path: opened.path,
+                writable: self.writable,
+            }),
+        }
+    }
+
+    /// Where this is not the path that was written, which it is.
+    fn elsewhere(&self, mount: &Mount) -> Option<String> {
+        (lexical(&self.path) != mount.path).then(|| {
+            format!(
+                "{} {}: this is {}.",
+                self.by,
+                self.text,
+                escaped(&mount.path)
+            )
+        })
     }
 }
 
@@ -443,12 +547,13 @@ pub fn try_packages(
 
 /// How to start a kernel that works in `cwd`.
 pub fn kernel_options(
-    settings: &Settings,
+    loaded: &Loaded,
     launcher: Arc<dyn Launcher>,
     choice: Choice,
     cwd: &Path,
     args: &KernelArgs,
 ) -> Result<Options, CliError> {
+    let settings = &loaded.settings;
     Ok(Options {
         tap: None,
         transport: transport(settings, &*launcher)?,
@@ -456,7 +561,7 @@ pub fn kernel_options(
         choice,
         cwd: cwd.to_path_buf(),
         env: variables(&args.env)?,
-        grants: grants(settings, &args.mounts)?,
+        grants: grants(loaded, args)?,
         start_timeout: settings.kernel.start_timeout,
     })
 }
@@ -542,8 +647,9 @@ pub fn conversation(
 ) -> Result<Setup, CliError> {
     let settings = &loaded.settings;
     let packages = packages(loaded, &choice, &*launcher, &mut Said::print);
-    let mut grants = grants(settings, &args.mounts)?;
+    let mut grants = grants(loaded, args)?;
     grants.project = project(global, loaded, &mut Said::print)?;
+    tell_grants(loaded, args, &*launcher, None, &grants, &mut Said::print);
     Ok(Setup {
         sessions: sessions(loaded)?,
         llm,

@@ -16,7 +16,7 @@ pub use runtime::Variable;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::event::{Event, KernelState, Sink};
+use crate::event::{Event, KernelState, Level, Sink};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Kernel, KernelError, Options};
 use crate::protocol::Header;
@@ -167,6 +167,10 @@ impl Executor {
             }
             self.files = now;
         }
+        for message in self.changed_files() {
+            let level = Level::Warning;
+            sink.emit(Event::Notice { level, message });
+        }
         if let Some(reason) = &outcome.died {
             self.death = Death::Told;
             sink.emit(lost(reason));
@@ -213,6 +217,11 @@ impl Executor {
         self.files = self.look();
     }
 
+    /// What of the files that other programs execute has changed, and was not told of yet: a text for each. Blocking.
+    pub fn changed_files(&mut self) -> Vec<String> {
+        self.kernel.changed_files()
+    }
+
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
@@ -225,9 +234,9 @@ impl Executor {
         Ok(())
     }
 
-    /// Ends the kernel and waits until all of it is gone.
-    pub async fn shutdown(self) {
-        self.kernel.shutdown().await;
+    /// Ends the kernel and waits until all of it is gone. Gives what a person should know of what code has left.
+    pub async fn shutdown(self) -> Vec<String> {
+        self.kernel.shutdown().await
     }
 
     /// Replaces a kernel that has died, or says for a joined one that it is gone. One that died while no cell ran is told of by the event, and by the next

@@ -1,93 +1,188 @@
-//! Files that decide what a later kernel may do. Code in an isolated kernel may neither change those that are in its
-//! folders nor leave new ones there.
+//! Files at the top of the folders that an isolated kernel can write to, which decide what happens later: Heddle's
+//! settings, and what other programs execute when a person works in the folder, such as Git's hooks. Code cannot change
+//! them where they are there at the start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::resolve::{escaped, printable};
 use crate::config::PROJECT_FILES;
 
 /// The packages of a project, which its kernels import.
 const PACKAGES: &str = ".heddle";
 
-/// What is appended to the name of a file that code made.
-const LEFT: &str = "left-by-code";
+/// Of Git: the folder itself, so that no other can be put in its place, and what in it names programs.
+pub(super) const GIT: &str = ".git";
+pub(super) const GIT_PROGRAMS: &[&str] = &["hooks", "config", "config.worktree", "modules"];
 
-fn names(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let names = PROJECT_FILES.into_iter().chain([PACKAGES]);
-    names.map(|name| folder.join(name))
+/// What editors, shells and agents execute or obey when a person works in a folder.
+pub(super) const TOOLS: &[&str] = &[
+    ".vscode",
+    ".idea",
+    ".envrc",
+    ".claude",
+    ".codex",
+    ".cursor",
+    ".mcp.json",
+];
+
+/// How code sees such a file or folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// As an empty file: there may be a key in it.
+    Empty,
+    ReadOnly,
+    /// It can be written to, and not be moved or replaced.
+    InPlace,
 }
 
-/// Those that are in some folders before code runs there.
+/// Those that are in some folders before code runs there, outer ones first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
-    /// Files and folders that cannot be changed.
-    pub paths: Vec<PathBuf>,
-    /// Links that lead out of the folders, and where to. They may be replaced; what they lead to is out of reach.
-    links: Vec<(PathBuf, PathBuf)>,
+    pub paths: Vec<(PathBuf, Access)>,
 }
 
 impl Kept {
+    /// With `git_config`, Git's own files are left alone.
+    ///
     /// # Errors
-    /// Which of them is a link into one of the folders, where code could change what it leads to.
-    pub(crate) fn find(folders: &[PathBuf]) -> Result<Kept, String> {
+    /// Which of Heddle's own files is a link into one of the folders, where code could change what it leads to.
+    pub fn find(folders: &[PathBuf], git_config: bool) -> Result<Kept, String> {
         let mut kept = Kept::default();
-        for path in folders.iter().flat_map(|folder| names(folder)) {
-            let Ok(meta) = fs::symlink_metadata(&path) else {
-                continue;
-            };
-            if !meta.is_symlink() {
-                kept.paths.push(path);
-                continue;
+        for folder in folders {
+            for path in PROJECT_FILES.map(|name| folder.join(name)) {
+                kept.own(folders, path, Access::Empty)?;
             }
-            let text = fs::read_link(&path).unwrap_or_default();
-            // What lies behind a folder that code can write to, it can put something else behind.
-            let first = lexical(&path.parent().unwrap_or(Path::new("/")).join(&text));
-            let target = fs::canonicalize(&path).unwrap_or_else(|_| first.clone());
-            let inside = |target: &Path| folders.iter().any(|folder| target.starts_with(folder));
-            if inside(&first) || inside(&target) {
-                return Err(format!(
-                    "{} is a link to {}, which the code could change. Put the file itself there, or its target into \
-                     a folder that the code cannot write to",
-                    path.display(),
-                    target.display()
-                ));
+            kept.own(folders, folder.join(PACKAGES), Access::ReadOnly)?;
+            let git = folder.join(GIT);
+            // Of a worktree or a submodule it is a file, which names the folder that Git uses.
+            match fs::symlink_metadata(&git) {
+                Ok(meta) if meta.is_dir() && !git_config => {
+                    kept.paths.push((git.clone(), Access::InPlace));
+                    let programs = GIT_PROGRAMS.iter().map(|name| git.join(name));
+                    kept.tools(programs);
+                }
+                Ok(meta) if meta.is_file() => kept.paths.push((git, Access::ReadOnly)),
+                _ => {}
             }
-            kept.links.push((path, text));
+            kept.tools(TOOLS.iter().map(|name| folder.join(name)));
         }
         Ok(kept)
     }
 
-    /// Those of them that are settings, in which there may be a key: they are shown empty.
-    pub(crate) fn settings(&self) -> impl Iterator<Item = &PathBuf> {
-        self.paths.iter().filter(|path| is_settings(path))
+    /// Adds the settings of a project that is shown read-only.
+    ///
+    /// # Errors
+    /// As those of [`Kept::find`].
+    pub fn settings_of(&mut self, project: &Path) -> Result<(), String> {
+        let found = Kept::find(&[project.to_path_buf()], true)?;
+        let settings = found.paths.into_iter();
+        let settings = settings.filter(|(_, access)| *access == Access::Empty);
+        self.paths.extend(settings);
+        Ok(())
     }
 
-    /// Whether this is there as it was.
-    fn has(&self, path: &Path) -> bool {
-        self.paths.iter().any(|known| known == path)
-            || fs::read_link(path).is_ok_and(|text| {
-                let mut links = self.links.iter();
-                links.any(|(known, to)| known == path && *to == text)
-            })
+    fn own(&mut self, folders: &[PathBuf], path: PathBuf, access: Access) -> Result<(), String> {
+        let Ok(meta) = fs::symlink_metadata(&path) else {
+            return Ok(());
+        };
+        if !meta.is_symlink() {
+            let access = match meta.is_file() {
+                true => access,
+                false => Access::ReadOnly,
+            };
+            self.paths.push((path, access));
+            return Ok(());
+        }
+        let text = fs::read_link(&path).unwrap_or_default();
+        // What lies behind a folder that code can write to, it can put something else behind.
+        let first = lexical(&path.parent().unwrap_or(Path::new("/")).join(&text));
+        let target = fs::canonicalize(&path).unwrap_or_else(|_| first.clone());
+        let inside = |target: &Path| folders.iter().any(|folder| target.starts_with(folder));
+        match inside(&first) || inside(&target) {
+            true => Err(format!(
+                "{} is a link to {}, which the code could change. Put the file itself there, or its target into \
+                 a folder that the code cannot write to",
+                path.display(),
+                escaped(&target)
+            )),
+            // The link may be replaced; what it leads to is out of reach.
+            false => Ok(()),
+        }
+    }
+
+    /// Links are left out: nothing can be mounted on one.
+    fn tools(&mut self, paths: impl Iterator<Item = PathBuf>) {
+        let there =
+            paths.filter(|path| fs::symlink_metadata(path).is_ok_and(|it| !it.is_symlink()));
+        self.paths
+            .extend(there.map(|path| (path, Access::ReadOnly)));
+    }
+
+    /// Those that are shown in this way.
+    pub(crate) fn shown(&self, access: Access) -> impl Iterator<Item = &PathBuf> {
+        let paths = self.paths.iter().filter(move |(_, shown)| *shown == access);
+        paths.map(|(path, _)| path)
+    }
+
+    /// What a person should know before code runs there: which of their tools will not work in it, or are not kept from
+    /// it. `None` where none of them is concerned.
+    pub fn notice(&self, enforced: bool) -> Option<String> {
+        let is_own = |path: &Path| {
+            let name = path.file_name().unwrap_or_default();
+            name == PACKAGES || PROJECT_FILES.iter().any(|own| name == *own)
+        };
+        let tools: Vec<&PathBuf> = self
+            .shown(Access::ReadOnly)
+            .filter(|path| !is_own(path))
+            .collect();
+        if tools.is_empty() {
+            return None;
+        }
+        let list = |paths: &[&PathBuf]| {
+            let mut names: Vec<String> = paths.iter().map(|path| short(path)).collect();
+            names.dedup();
+            names.join(", ")
+        };
+        if !enforced {
+            return Some(format!(
+                "At this level of the sandbox code can change what your other tools execute: {}. What it changes of \
+                 that is named when it has run.",
+                list(&tools)
+            ));
+        }
+        let of_git = tools.iter().any(|path| is_of_git(path));
+        let git = match of_git {
+            true => {
+                " Inside, `git config`, `git remote add`, `git branch -m` and `git push -u` do not work; \
+                 --allow-git-config lets them."
+            }
+            false => "",
+        };
+        Some(format!(
+            "Code cannot change what your other tools execute: {}.{git}",
+            list(&tools)
+        ))
     }
 }
 
-/// Lets the owner of a folder write to it.
-fn open(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    let mut permissions = fs::metadata(folder)?.permissions();
-    permissions.set_mode(permissions.mode() | 0o700);
-    fs::set_permissions(folder, permissions)
+fn is_of_git(path: &Path) -> bool {
+    path.parent().is_some_and(|parent| parent.ends_with(GIT))
 }
 
-pub(crate) fn is_settings(path: &Path) -> bool {
-    PROJECT_FILES.iter().any(|name| path.ends_with(name)) && path.is_file()
+/// The last name of a path, of what is in `.git` the last two.
+fn short(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match is_of_git(path) {
+        true => format!("{GIT}/{}", printable(&name)),
+        false => printable(&name),
+    }
 }
 
 /// Without `.` and `..`, links not followed.
-fn lexical(path: &Path) -> PathBuf {
+pub(crate) fn lexical(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -100,61 +195,46 @@ fn lexical(path: &Path) -> PathBuf {
     plain
 }
 
-/// Gives another name to those that are in these folders now and were not `known` before. Nobody may be writing there
-/// any more. What cannot be renamed stays.
-pub(crate) fn set_aside(folders: &[PathBuf], known: &Kept) {
-    let made = folders.iter().flat_map(|folder| names(folder));
-    for path in made.filter(|path| !known.has(path)) {
-        let is_there = |path: &Path| fs::symlink_metadata(path).is_ok();
-        let other = |number: &str| {
-            let mut name = path.clone().into_os_string();
-            name.push(format!(".{LEFT}{number}"));
-            PathBuf::from(name)
-        };
-        if !is_there(&path) {
-            continue;
-        }
-        // Code may have taken every name that can be foretold.
-        let names = ["", "-2", "-3", "-4"].map(other).into_iter();
-        let last = || Some(other(&format!("-{}", uuid::Uuid::new_v4().simple())));
-        let mut free = names.chain(last()).filter(|path| !is_there(path));
-        let moved = free.next().is_some_and(|free| {
-            // And have closed the folder.
-            fs::rename(&path, &free)
-                .or_else(|_| {
-                    open(path.parent().unwrap_or(Path::new("/")))?;
-                    fs::rename(&path, &free)
-                })
-                .is_ok()
-        });
-        if !moved {
-            eprintln!("{} was made by code, and cannot be renamed", path.display());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_new_is_set_aside_and_nothing_is_lost() {
+    fn settings_are_shown_empty_and_what_tools_execute_cannot_be_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
+        fs::create_dir_all(path(".git/hooks")).unwrap();
+        fs::create_dir(path(".vscode")).unwrap();
         fs::write(path("heddle.toml"), "mine").unwrap();
-        let known = Kept::find(&[folder.path().into()]).unwrap();
-        assert_eq!(known.paths, [path("heddle.toml")]);
-        for text in ["first", "second"] {
-            fs::create_dir(path(".heddle")).unwrap();
-            std::os::unix::fs::symlink("/usr", path("taskweaver_config.json")).unwrap();
-            fs::write(path(".heddle/x"), text).unwrap();
-            set_aside(&[folder.path().into()], &known);
-            assert!(fs::symlink_metadata(path("taskweaver_config.json")).is_err());
-            assert!(!path(".heddle").exists());
-        }
-        assert_eq!(fs::read_to_string(path("heddle.toml")).unwrap(), "mine");
-        let left = path(".heddle.left-by-code-2/x");
-        assert_eq!(fs::read_to_string(left).unwrap(), "second");
+        std::os::unix::fs::symlink(".vscode", path(".idea")).unwrap();
+        let find = |git_config| {
+            let folders = [folder.path().to_path_buf()];
+            Kept::find(&folders, git_config).unwrap()
+        };
+        let (empty, read) = (Access::Empty, Access::ReadOnly);
+        let kept = find(false);
+        assert_eq!(
+            kept.paths,
+            [
+                (path("heddle.toml"), empty),
+                (path(".git"), Access::InPlace),
+                (path(".git/hooks"), read),
+                (path(".vscode"), read),
+            ]
+        );
+        let notice = kept.notice(true).unwrap();
+        assert!(
+            notice.contains(".git/hooks, .vscode. Inside, `git config`"),
+            "{notice}"
+        );
+        assert_eq!(
+            find(true).paths,
+            [(path("heddle.toml"), empty), (path(".vscode"), read)]
+        );
+        // Of a worktree.
+        fs::remove_dir_all(path(".git")).unwrap();
+        fs::write(path(".git"), "gitdir: elsewhere").unwrap();
+        assert!(find(false).paths.contains(&(path(".git"), read)));
     }
 
     #[test]
@@ -164,39 +244,18 @@ mod tests {
         let link = folders[0].join("heddle.toml");
         fs::write(other.path().join("mine.toml"), "mine").unwrap();
         std::os::unix::fs::symlink(other.path().join("mine.toml"), &link).unwrap();
-        let known = Kept::find(&folders).unwrap();
-        set_aside(&folders, &known);
-        assert_eq!(fs::read_to_string(&link).unwrap(), "mine");
-        // Another in its place.
-        fs::remove_file(&link).unwrap();
-        std::os::unix::fs::symlink("/etc/passwd", &link).unwrap();
-        set_aside(&folders, &known);
-        assert!(fs::symlink_metadata(&link).is_err());
+        assert_eq!(Kept::find(&folders, false), Ok(Kept::default()));
 
+        fs::remove_file(&link).unwrap();
         fs::create_dir(folders[0].join("conf")).unwrap();
         fs::write(folders[0].join("conf/heddle.toml"), "").unwrap();
         std::os::unix::fs::symlink("conf/heddle.toml", &link).unwrap();
-        let refused = Kept::find(&folders).unwrap_err();
+        let refused = Kept::find(&folders, false).unwrap_err();
         assert!(refused.contains("conf/heddle.toml"), "{refused}");
         // By way of something that leads out now.
         fs::remove_file(&link).unwrap();
         std::os::unix::fs::symlink(other.path(), folders[0].join("shared")).unwrap();
         std::os::unix::fs::symlink("./shared/mine.toml", &link).unwrap();
-        Kept::find(&folders).unwrap_err();
-    }
-
-    #[test]
-    fn what_code_made_goes_however_it_holds_on_to_it() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = |name: &str| folder.path().join(name);
-        fs::write(path("heddle.toml"), "evil").unwrap();
-        for name in ["", "-2", "-3", "-4"] {
-            fs::write(path(&format!("heddle.toml.left-by-code{name}")), "").unwrap();
-        }
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o500)).unwrap();
-        set_aside(&[folder.path().into()], &Kept::default());
-        assert!(!path("heddle.toml").exists());
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
+        Kept::find(&folders, false).unwrap_err();
     }
 }

@@ -9,14 +9,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, Scope,
-    path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetError, Scope, path_beneath_rules,
 };
 use nix::libc;
 
 use super::HOME;
 use super::level::Level;
 use super::mounts::{DEVICES, ETC, SYSTEM};
+use super::resolve::{Granted, ResolveError};
 use super::sandbox::Sandbox;
 
 /// The oldest interface that is used (Linux 6.2): before it, files outside could be emptied.
@@ -69,8 +70,9 @@ impl Rules {
             Level::Namespaces => (abi(), false),
             Level::Landlock(abi) => (abi, true),
         };
+        let granted = granted(sandbox, lower).map_err(|error| error.to_string())?;
         let ruleset = match known(abi) {
-            Some(abi) => ruleset(abi, lower, sandbox, run_folder)
+            Some(abi) => ruleset(abi, lower, run_folder, &granted)
                 .map_err(|error| format!("Landlock refuses its rules: {error}"))?,
             None => None,
         };
@@ -114,11 +116,26 @@ fn known(abi: u32) -> Option<ABI> {
     }
 }
 
+/// What the kernel was granted, opened where it will be, and whether it can write to it. At the upper level everything
+/// that is there can be read.
+fn granted(sandbox: &Sandbox, lower: bool) -> Result<Vec<(std::fs::File, bool)>, ResolveError> {
+    let resolver = sandbox.resolver();
+    let open = |granted: &Granted, writable| {
+        let opened = resolver.open_granted(granted)?;
+        Ok((opened.file, writable))
+    };
+    let read = sandbox.read.iter().filter(|_| lower);
+    let write = sandbox.write.iter();
+    read.map(|granted| open(granted, false))
+        .chain(write.map(|granted| open(granted, true)))
+        .collect()
+}
+
 fn ruleset(
     abi: ABI,
     lower: bool,
-    sandbox: &Sandbox,
     run_folder: &Path,
+    granted: &[(std::fs::File, bool)],
 ) -> Result<Option<OwnedFd>, RulesetError> {
     let all = AccessFs::from_all(abi);
     let read = AccessFs::from_read(abi);
@@ -132,14 +149,14 @@ fn ruleset(
     if !scopes.is_empty() {
         ruleset = ruleset.scope(scopes)?;
     }
-    let mut write = sandbox.write.clone();
+    let mut write = Vec::new();
     let (visible, devices) = match lower {
         true => {
             write.extend(private_folders(run_folder));
             let proc = PROC.iter().map(|name| Path::new("/proc").join(name));
             let etc = ETC.iter().map(|name| Path::new("/etc").join(name));
             let system = SYSTEM.iter().map(PathBuf::from);
-            let visible = system.chain(etc).chain(proc).chain(sandbox.read.clone());
+            let visible = system.chain(etc).chain(proc);
             let devices = DEVICES.iter().map(|name| Path::new("/dev").join(name));
             (visible.collect(), devices.collect())
         }
@@ -148,12 +165,19 @@ fn ruleset(
             (vec![PathBuf::from("/")], vec![PathBuf::from("/dev")])
         }
     };
-    let created = ruleset
+    let mut created = ruleset
         .create()?
         .add_rules(path_beneath_rules(visible, read))?
         .add_rules(path_beneath_rules::<Vec<PathBuf>, _, _>(devices, device))?
         .add_rules(path_beneath_rules(write, all))?
         .add_rules(path_beneath_rules([run_folder], sockets))?;
+    let of_files = AccessFs::from_file(abi);
+    for (file, writable) in granted {
+        let is_folder = file.metadata().is_ok_and(|meta| meta.is_dir());
+        let access = if *writable { all } else { read };
+        let access = if is_folder { access } else { access & of_files };
+        created = created.add_rule(PathBeneath::new(file, access))?;
+    }
     Ok(created.into())
 }
 

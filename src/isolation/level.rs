@@ -101,6 +101,7 @@ fn attempt(supervisor: &Path, level: Level) -> Result<(), String> {
         read: Vec::new(),
         hide: Vec::new(),
         write: Vec::new(),
+        exposed: Vec::new(),
         keep: Default::default(),
         network: false,
         memory: u64::MAX,

@@ -75,7 +75,9 @@ impl Account {
 /// runs that could make links.
 fn own_file_systems(sandbox: &Sandbox) -> Vec<&'static Path> {
     let shown = sandbox.read.iter().chain(&sandbox.write);
-    let shown: Vec<PathBuf> = shown.filter_map(|path| path.canonicalize().ok()).collect();
+    let shown: Vec<PathBuf> = shown
+        .filter_map(|granted| granted.path.canonicalize().ok())
+        .collect();
     let own = FILE_SYSTEMS.iter().map(Path::new);
     own.filter(|path| !shown.iter().any(|above| path.starts_with(above)))
         .collect()

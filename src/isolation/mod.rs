@@ -1,5 +1,6 @@
 //! What keeps a kernel in its place: the supervisor that ends it, whatever happens to Heddle.
 
+mod baseline;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
 mod folder;
@@ -18,6 +19,7 @@ mod mounts;
 mod privileges;
 mod processes;
 mod remedy;
+pub mod resolve;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(target_os = "linux")]
@@ -25,8 +27,9 @@ mod seccomp;
 mod supervised;
 pub mod supervisor;
 
+pub use baseline::Baseline;
 pub use folder::remove as remove_folder;
-pub use kept::Kept;
+pub use kept::{Access, Kept};
 #[cfg(target_os = "linux")]
 pub use landlock::private_folders;
 #[cfg(target_os = "linux")]

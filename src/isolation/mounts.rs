@@ -1,18 +1,19 @@
 //! The private root of a sandbox: an empty file system into which only what is needed is bound.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Gid, Uid, chown, pivot_root};
 
-use super::kept::is_settings;
+use super::kept::Access;
+use super::resolve::{Granted, Opened, ResolveError, Resolver};
 use super::sandbox::{Identity, RUN_FOLDER, Sandbox};
 use super::{HOME, STRANGER};
 
@@ -21,9 +22,6 @@ const HOST: &str = "/host";
 
 /// What stands in the place of settings.
 const EMPTY: &str = "/.empty";
-
-/// As many links as the machine itself follows on one path.
-const LINKS: usize = 40;
 
 /// System folders, as they are on the host: folders are bound, links are made again.
 pub(super) const SYSTEM: &[&str] = &[
@@ -71,6 +69,7 @@ pub(super) fn private_root(
         sandbox,
         owner,
         identity,
+        resolver: sandbox.resolver(),
     };
     root.pivot()
         .map_err(|error| format!("no private root: {error}"))?;
@@ -78,23 +77,31 @@ pub(super) fn private_root(
         .map_err(|error| format!("the system cannot be bound: {error}"))?;
     root.private()
         .map_err(|error| format!("no private file systems: {error}"))?;
+    let open = |granted: &Granted, writable| {
+        let opened = root.open(&granted.path)?.expect(granted.id)?;
+        Ok::<_, ResolveError>((opened, writable))
+    };
+    let read = sandbox.read.iter().map(|granted| open(granted, false));
+    let write = sandbox.write.iter().map(|granted| open(granted, true));
+    let opened: Result<Vec<_>, _> = read.chain(write).collect();
+    let opened = opened.map_err(|error| error.to_string())?;
     // The outer first: what is read-only stays so within a folder that can be written, such as the program's own
     // environment in the workspace.
-    let read = sandbox.read.iter().map(|path| (path.as_path(), Part::Read));
-    let write = sandbox
-        .write
-        .iter()
-        .map(|path| (path.as_path(), Part::Write));
-    let hide = sandbox
-        .hide
-        .iter()
-        .map(|path| (path.as_path(), Part::Hidden));
-    let mut paths: Vec<_> = read.chain(write).chain(hide).collect();
-    paths.sort();
-    for (path, part) in paths {
+    let bound = opened.iter().map(|(opened, writable)| {
+        let part = match writable {
+            true => Part::Write(opened),
+            false => Part::Read(opened),
+        };
+        (opened.path.as_path(), part)
+    });
+    let hidden = sandbox.hide.iter();
+    let hidden = hidden.map(|path| (path.as_path(), Part::Hidden));
+    let mut parts: Vec<_> = bound.chain(hidden).collect();
+    parts.sort_by(|(one, part), (other, too)| (one, part.order()).cmp(&(other, too.order())));
+    for (path, part) in parts {
         match part {
-            Part::Write => root.hand_over(path),
-            Part::Read => root.show(path),
+            Part::Read(opened) => root.bind(opened, false),
+            Part::Write(opened) => root.bind(opened, true),
             Part::Hidden => root.tmpfs(
                 path,
                 "mode=0755,size=64k",
@@ -109,9 +116,8 @@ pub(super) fn private_root(
             .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;
     }
     fs::write(EMPTY, "").map_err(|error| format!("no empty file: {error}"))?;
-    for path in &sandbox.keep.paths {
-        let source = is_settings(path).then_some(Path::new(EMPTY));
-        keep(path, source)
+    for (path, access) in &sandbox.keep.paths {
+        keep(path, *access)
             .map_err(|error| format!("{} cannot be kept: {error}", path.display()))?;
     }
     root.give(run_folder)
@@ -120,18 +126,29 @@ pub(super) fn private_root(
         .map_err(|error| format!("the root cannot be sealed: {error}"))
 }
 
-/// What is at a path inside, in the order in which they take each other's place.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
-    Read,
-    Write,
+/// What is at a path inside.
+enum Part<'a> {
+    Read(&'a Opened),
+    Write(&'a Opened),
     Hidden,
+}
+
+impl Part<'_> {
+    /// Of several at one path, the last takes the place of the others.
+    fn order(&self) -> u8 {
+        match self {
+            Part::Read(_) => 0,
+            Part::Write(_) => 1,
+            Part::Hidden => 2,
+        }
+    }
 }
 
 struct Root<'a> {
     sandbox: &'a Sandbox,
     owner: (Uid, Gid),
     identity: Identity,
+    resolver: Resolver,
 }
 
 impl Root<'_> {
@@ -244,66 +261,64 @@ impl Root<'_> {
 
     fn bind_if_there(&self, path: &Path) -> io::Result<()> {
         match host(path).exists() {
-            true => self.bind(path, true),
+            true => self.bind_plain(&self.open(path).map_err(io::Error::other)?, false),
             false => Ok(()),
         }
     }
 
-    /// Binds a path of the host to the same path here.
-    fn bind(&self, path: &Path, read_only: bool) -> io::Result<()> {
-        let path = &follow(path)?;
-        let source = host(path);
-        place_for(&source, path)?;
-        bind(&source, path)?;
-        let read_only = if read_only {
-            libc::MOUNT_ATTR_RDONLY
-        } else {
-            0
-        };
-        restrict(
-            path,
-            read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        )
+    /// Opens a path of the host.
+    fn open(&self, path: &Path) -> Result<Opened, ResolveError> {
+        self.resolver.open_below(Path::new(HOST), path)
     }
 
-    /// Binds a folder so that the kernel's user owns what its owner owns.
-    fn hand_over(&self, path: &Path) -> io::Result<()> {
+    /// Binds what was opened of the host to the same path here, so that the kernel's user may do there what its owner
+    /// may: all, or read.
+    fn bind(&self, opened: &Opened, writable: bool) -> io::Result<()> {
         if self.identity == Identity::Same {
-            return self.bind(path, false);
+            return self.bind_plain(opened, writable);
         }
-        let path = self.map(path, 0).map_err(|error| match error.raw_os_error() {
-            Some(libc::EINVAL) => io::Error::other(
+        match self.bind_mapped(opened, writable) {
+            // Not every file system can map owners; then what is open to everybody is readable.
+            Err(_) if !writable => self.bind_plain(opened, false),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(io::Error::other(
                 "its file system cannot lend files to another user, as is needed where Heddle is root. Work in a \
                  folder on ext4, xfs or btrfs, or start Heddle as an ordinary user",
-            ),
-            _ => error,
-        })?;
-        restrict(&path, libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV)
-    }
-
-    /// Binds what the kernel's user may read, as its owner may, and not change.
-    fn show(&self, path: &Path) -> io::Result<()> {
-        if self.identity == Identity::Same {
-            return self.bind(path, true);
+            )),
+            bound => bound,
         }
-        // Not every file system can map owners; then what is open to everybody is readable.
-        let Ok(path) = self.map(path, libc::AT_RECURSIVE) else {
-            return self.bind(path, true);
-        };
-        restrict(
-            &path,
-            libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
-        )
     }
 
-    fn map(&self, path: &Path, recursive: i32) -> io::Result<PathBuf> {
-        let path = follow(path)?;
-        let source = host(&path);
-        place_for(&source, &path)?;
-        let meta = fs::metadata(&source)?;
-        let owner = (meta.uid(), meta.gid());
-        map_tree(&source, &path, owner, self.owner, recursive)?;
-        Ok(path)
+    /// As it is. A user sees it as outside.
+    fn bind_plain(&self, opened: &Opened, writable: bool) -> io::Result<()> {
+        let tree = clone_tree(&opened.file, libc::AT_RECURSIVE)?;
+        self.put(opened, &tree, writable)
+    }
+
+    /// Through a map, where Heddle is root. What is mounted below is seen where it can only be read.
+    fn bind_mapped(&self, opened: &Opened, writable: bool) -> io::Result<()> {
+        let recursive = if writable { 0 } else { libc::AT_RECURSIVE };
+        let meta = opened.metadata();
+        let tree = clone_tree(&opened.file, recursive)?;
+        map_owner(&tree, (meta.uid(), meta.gid()), self.owner, recursive)?;
+        self.put(opened, &tree, writable)
+    }
+
+    /// Mounts a tree where the path of what was opened leads to, and makes the links on its way.
+    fn put(&self, opened: &Opened, tree: &OwnedFd, writable: bool) -> io::Result<()> {
+        for (link, target) in &opened.links {
+            if fs::symlink_metadata(link).is_err() {
+                parents(link)?;
+                symlink(target, link)?;
+            }
+        }
+        let at = place(&opened.path, opened.metadata().is_dir())?;
+        let read_only = match writable {
+            true => 0,
+            false => libc::MOUNT_ATTR_RDONLY,
+        };
+        let attributes = read_only | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        restrict_tree(tree, attributes)?;
+        move_tree(tree, &at)
     }
 
     /// Binds the folder that Heddle itself made for this kernel to [`RUN_FOLDER`], and gives it away with what is in it.
@@ -332,20 +347,17 @@ impl Root<'_> {
     }
 }
 
-/// Makes what is in a folder that can be written to unchangeable, or `source` stand in its place. Not what somebody put a
-/// link to there meanwhile.
-fn keep(path: &Path, source: Option<&Path>) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = fs::File::options()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_NOFOLLOW)
-        .open(path)?;
-    if file.metadata()?.is_symlink() {
-        return Err(io::ErrorKind::InvalidInput.into());
+/// Keeps code from changing what is in a folder that it can write to. Not what somebody put a link to there meanwhile.
+fn keep(path: &Path, access: Access) -> io::Result<()> {
+    let there = open_here(path)?;
+    let tree = match access {
+        Access::Empty => clone_tree(&open_here(Path::new(EMPTY))?, 0)?,
+        Access::ReadOnly | Access::InPlace => clone_tree(&there, libc::AT_RECURSIVE)?,
+    };
+    if access != Access::InPlace {
+        restrict_tree(&tree, libc::MOUNT_ATTR_RDONLY)?;
     }
-    let held = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    bind(source.unwrap_or(&held), &held)?;
-    restrict(path, libc::MOUNT_ATTR_RDONLY)
+    move_tree(&tree, &there)
 }
 
 /// The host's path while its root is below [`HOST`].
@@ -354,44 +366,43 @@ fn host(path: impl AsRef<Path>) -> PathBuf {
     Path::new(HOST).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// The path without links. Each link on the way is made here as well, so that the path leads to the same place.
-fn follow(path: &Path) -> io::Result<PathBuf> {
-    let mut real = PathBuf::from("/");
-    let mut rest = path.to_path_buf();
-    for _ in 0..LINKS {
-        let mut parts = rest.components();
-        let link = loop {
-            match parts.next() {
-                None => return Ok(real),
-                Some(Component::Normal(name)) => real.push(name),
-                Some(Component::ParentDir) => drop(real.pop()),
-                Some(Component::RootDir) => real = PathBuf::from("/"),
-                Some(Component::CurDir | Component::Prefix(_)) => {}
-            }
-            if let Ok(target) = fs::read_link(host(&real)) {
-                break target;
-            }
-        };
-        if fs::symlink_metadata(&real).is_err() {
-            parents(&real)?;
-            symlink(&link, &real)?;
-        }
-        real.pop();
-        rest = link.join(parts.as_path());
-    }
-    Err(io::Error::from_raw_os_error(libc::ELOOP))
+/// Opens a path of the private root, in which there is no link.
+fn open_here(path: &Path) -> io::Result<fs::File> {
+    let opened = Resolver::new(["/"]).open(path).map_err(io::Error::other)?;
+    Ok(opened.file)
 }
 
-/// Makes the file or folder that `source` is to be bound to.
-fn place_for(source: &Path, path: &Path) -> io::Result<()> {
-    if fs::metadata(source)?.is_dir() {
-        return fs::create_dir_all(path);
+/// Opens the file or folder that something is to be mounted on, made where it is missing. No link on the way is followed:
+/// code of another kernel may have put it there.
+fn place(path: &Path, is_folder: bool) -> io::Result<fs::File> {
+    use nix::errno::Errno;
+    use nix::fcntl::{OFlag, openat};
+    use nix::sys::stat::{Mode, mkdirat};
+
+    if let Ok(there) = open_here(path) {
+        return Ok(there);
     }
-    parents(path)?;
-    match fs::File::create_new(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
+    let mut at = open_here(Path::new("/"))?;
+    let names: Vec<_> = path.strip_prefix("/").unwrap_or(path).iter().collect();
+    let open = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let already = |made: nix::Result<()>| match made {
+        Err(Errno::EEXIST) | Ok(()) => Ok(()),
+        Err(error) => Err(error),
+    };
+    for (number, name) in names.iter().enumerate() {
+        if is_folder || number + 1 < names.len() {
+            already(mkdirat(&at, *name, Mode::from_bits_truncate(0o755)))?;
+        } else {
+            let make = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+            already(openat(&at, *name, make, Mode::from_bits_truncate(0o644)).map(drop))?;
+        }
+        let next = fs::File::from(openat(&at, *name, open, Mode::empty())?);
+        if next.metadata()?.is_symlink() {
+            return Err(Errno::ELOOP.into());
+        }
+        at = next;
     }
+    Ok(at)
 }
 
 fn parents(path: &Path) -> io::Result<()> {
@@ -425,7 +436,7 @@ fn set_attributes(path: &Path, recursive: bool, attributes: u64) -> io::Result<(
 
 fn mount_setattr(
     fd: i32,
-    path: &CString,
+    path: &CStr,
     flags: i32,
     set: u64,
     user_namespace: u64,
@@ -453,55 +464,64 @@ fn mount_setattr(
     }
 }
 
-/// Binds `source` to `path` through a map: what belongs to `from` on the disk belongs to `to` inside, and new files of
-/// `to` belong to `from` on the disk.
+/// Binds what is open as `source` to `path` through a map: what belongs to `from` on the disk belongs to `to` inside, and
+/// new files of `to` belong to `from` on the disk.
 pub(crate) fn bind_mapped(
-    source: &Path,
+    source: impl AsFd,
     path: &Path,
     from: (u32, u32),
     to: (Uid, Gid),
 ) -> io::Result<()> {
-    map_tree(source, path, from, to, 0)
+    let tree = clone_tree(source, 0)?;
+    map_owner(&tree, from, to, 0)?;
+    move_tree(&tree, fs::File::open(path)?)
 }
 
-/// The same; with `AT_RECURSIVE` also what is mounted below.
-fn map_tree(
-    source: &Path,
-    path: &Path,
-    from: (u32, u32),
-    to: (Uid, Gid),
-    recursive: i32,
-) -> io::Result<()> {
-    let source = CString::new(source.as_os_str().as_bytes())?;
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let empty = CString::default();
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive as libc::c_uint;
+/// A mount of what is open that is nowhere yet; with `AT_RECURSIVE` also what is mounted below.
+fn clone_tree(source: impl AsFd, recursive: i32) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE
+        | libc::OPEN_TREE_CLOEXEC
+        | (libc::AT_EMPTY_PATH | recursive) as libc::c_uint;
+    let source = source.as_fd().as_raw_fd();
     // SAFETY: the path outlives the call.
-    let tree =
-        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, source.as_ptr(), flags) };
+    let tree = unsafe { libc::syscall(libc::SYS_open_tree, source, c"".as_ptr(), flags) };
     if tree < 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: a new descriptor that nobody else owns.
-    let tree = unsafe { OwnedFd::from_raw_fd(tree as i32) };
+    Ok(unsafe { OwnedFd::from_raw_fd(tree as i32) })
+}
+
+/// Has what belongs to `from` in a tree belong to `to`.
+fn map_owner(tree: &OwnedFd, from: (u32, u32), to: (Uid, Gid), recursive: i32) -> io::Result<()> {
     let map = user_namespace(from, to)?;
-    let set = libc::MOUNT_ATTR_IDMAP;
     mount_setattr(
         tree.as_raw_fd(),
-        &empty,
+        c"",
         libc::AT_EMPTY_PATH | recursive,
-        set,
+        libc::MOUNT_ATTR_IDMAP,
         map.as_raw_fd() as u64,
-    )?;
+    )
+}
+
+/// Adds attributes to all mounts of a tree. Unlike a remount it leaves locked ones alone.
+fn restrict_tree(tree: &OwnedFd, attributes: u64) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    mount_setattr(tree.as_raw_fd(), c"", flags, attributes, 0)
+}
+
+/// Mounts a tree on what is open.
+fn move_tree(tree: &OwnedFd, at: impl AsFd) -> io::Result<()> {
+    let at: BorrowedFd = at.as_fd();
     // SAFETY: both paths outlive the call.
     let moved = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             tree.as_raw_fd(),
-            empty.as_ptr(),
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
+            c"".as_ptr(),
+            at.as_raw_fd(),
+            c"".as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
         )
     };
     match moved {

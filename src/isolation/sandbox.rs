@@ -11,14 +11,15 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Limits};
-use super::kept::{self, Kept};
+use super::kept::Kept;
 use super::level::Level;
+use super::resolve::{FileId, Granted, ResolveError, Resolver};
 use super::supervisor::Heddle;
 use super::{folder, landlock, loopback, mounts};
 
@@ -31,12 +32,15 @@ pub const RUN_FOLDER: &str = "/run/heddle";
 pub struct Sandbox {
     pub level: Level,
     /// Files and folders of the host that are visible, and cannot be changed.
-    pub read: Vec<PathBuf>,
+    pub read: Vec<Granted>,
     /// Folders within those of which nothing is visible, but what is bound by itself.
     pub hide: Vec<PathBuf>,
-    /// Folders of the host that can be written to: the workspace.
-    pub write: Vec<PathBuf>,
-    /// Files and folders in those that cannot be changed, and are no links.
+    /// Folders of the host that can be written to, the working directory first.
+    pub write: Vec<Granted>,
+    /// Folders beside those that code of other kernels can have written to. No link below them, or below `write`, is
+    /// followed.
+    pub exposed: Vec<FileId>,
+    /// Files and folders in `write` that cannot be changed, and are no links.
     pub keep: Kept,
     /// Whether the host's network is there.
     pub network: bool,
@@ -51,6 +55,28 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
+    /// Opens paths as it was done when they were granted.
+    pub(super) fn resolver(&self) -> Resolver {
+        let written = self.write.iter().map(|granted| granted.id);
+        Resolver::of_ids(written.chain(self.exposed.iter().copied()).collect())
+    }
+
+    /// Whether this process works where the kernel is to.
+    fn check_working_directory(&self) -> Result<(), String> {
+        let Some(cwd) = self.write.first() else {
+            return Ok(());
+        };
+        let here = std::fs::metadata(".")
+            .map_err(|error| format!("{} is not there inside: {error}", cwd.path.display()))?;
+        match FileId::of(&here) == cwd.id {
+            true => Ok(()),
+            false => Err(ResolveError::Replaced {
+                path: cwd.path.clone(),
+            }
+            .to_string()),
+        }
+    }
+
     pub(super) fn limits(&self) -> Limits {
         Limits {
             memory: self.memory,
@@ -119,6 +145,7 @@ fn prepare_lower(sandbox: &Sandbox, run_folder: &Path) -> Result<(), String> {
                 .into(),
         );
     }
+    sandbox.check_working_directory()?;
     landlock::private_folders(run_folder)
         .iter()
         .try_for_each(|folder| std::fs::DirBuilder::new().mode(0o700).create(folder))
@@ -145,19 +172,21 @@ fn enter_namespaces(
         namespaces |= CloneFlags::CLONE_NEWUSER;
     }
     let refused = |error| format!("namespaces are refused: {error}");
+    // Whoever signals the process outside, such as a logout, means Heddle, whose end ends the lifeline inside.
+    signals(SigHandler::SigIgn);
     if let Some(child) = fork_into(namespaces).map_err(refused)? {
         cgroup.leave();
         let code = match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => code,
             _ => 1,
         };
-        kept::set_aside(&sandbox.write, &sandbox.keep);
         cgroup.remove();
         heddle.clear_up();
         // Inside it is a mount, which cannot be removed. What cannot be removed here is found by the doctor.
         let _ = folder::remove(run_folder);
         std::process::exit(code);
     }
+    signals(SigHandler::SigDfl);
     if identity == Identity::Same {
         map_user(uid, gid).map_err(|error| format!("the user cannot be mapped: {error}"))?;
     }
@@ -170,7 +199,16 @@ fn enter_namespaces(
     }
     mounts::private_root(sandbox, run_folder, identity)?;
     std::env::set_current_dir(&cwd)
-        .map_err(|error| format!("{} is not there inside: {error}", cwd.display()))
+        .map_err(|error| format!("{} is not there inside: {error}", cwd.display()))?;
+    sandbox.check_working_directory()
+}
+
+/// What this process does about signals that are sent to whole groups.
+fn signals(handler: SigHandler) {
+    for kind in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        // SAFETY: neither disposition runs code of ours.
+        let _ = unsafe { signal(kind, handler) };
+    }
 }
 
 /// Forks, the child into new namespaces. `None` in the child.

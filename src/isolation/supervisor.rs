@@ -23,7 +23,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_os = "linux")]
 use super::cgroup::Cgroup;
-use super::kept::{Kept, set_aside};
 #[cfg(target_os = "linux")]
 use super::memory::Account;
 use super::processes::descendants;
@@ -184,7 +183,6 @@ async fn supervise(
         return 1;
     };
     let account = confinement.account(folder);
-    let (written, kept) = confinement.written();
     let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
@@ -217,15 +215,14 @@ async fn supervise(
                 // Kill, the end of the lifeline, or nonsense on it.
                 _ => break,
             },
-            _ = term.recv() => break,
-            _ = hangup.recv() => break,
-            // A stray Ctrl-C is Heddle's to handle.
+            // It ends by its lifeline alone: whoever signals a whole group, or logs out, means Heddle.
+            _ = term.recv() => {}
+            _ = hangup.recv() => {}
             _ = interrupt.recv() => {}
         }
     }
     end_descendants(kernel, cgroup, &mut child).await;
     cgroup.remove();
-    set_aside(&written, &kept);
     remove(folder);
     0
 }
@@ -320,18 +317,6 @@ impl Confinement {
             .map(|(sandbox, ..)| Account::new(sandbox, folder));
         #[cfg(not(target_os = "linux"))]
         None
-    }
-
-    /// Folders that can be written to, and what in them decides over later kernels. At the upper level they are looked
-    /// at from outside, where everything is as it was.
-    fn written(&self) -> (Vec<PathBuf>, Kept) {
-        #[cfg(target_os = "linux")]
-        if let Some((sandbox, ..)) = &self.sandbox
-            && sandbox.level < super::level::Level::Namespaces
-        {
-            return (sandbox.write.clone(), sandbox.keep.clone());
-        }
-        Default::default()
     }
 
     /// Processes and threads that the machine's own limit is to allow: outside a user namespace it counts all of the

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::packages::{Packages, PackagesError};
 use super::{Choice, KernelError};
+use crate::isolation::resolve::Resolver;
 use crate::isolation::{Command, Exit, Signal, Supervised};
 
 /// What a launcher is asked to start.
@@ -52,6 +53,25 @@ pub struct Grants {
     pub cpus: f64,
     /// Bytes that stay free on each disk that it can write to.
     pub disk_free: u64,
+    /// Folders beside those that this kernel can write to in which code of other kernels may have written, such as the
+    /// project's: no link below them is followed to what is mounted.
+    pub exposed: Vec<PathBuf>,
+    /// Whether code may change Git's configuration and hooks, which the person's own `git` executes.
+    pub git_config: bool,
+}
+
+impl Grants {
+    /// Folders of the host that code can write to where it works in `cwd`, that one first.
+    pub fn written<'a>(&'a self, cwd: &'a Path) -> impl Iterator<Item = &'a Path> {
+        let granted = self.mounts.iter().filter(|mount| mount.writable);
+        std::iter::once(cwd).chain(granted.map(|mount| mount.path.as_path()))
+    }
+
+    /// Opens paths for a kernel that works in `cwd`: follows no link that code may have made.
+    pub fn resolver(&self, cwd: &Path) -> Resolver {
+        let exposed = self.exposed.iter().map(PathBuf::as_path);
+        Resolver::new(self.written(cwd).chain(exposed))
+    }
 }
 
 impl Default for Grants {
@@ -65,6 +85,8 @@ impl Default for Grants {
             processes: 512,
             cpus: 0.0,
             disk_free: 0,
+            exposed: Vec::new(),
+            git_config: false,
         }
     }
 }
@@ -77,6 +99,16 @@ pub trait Launcher: Send + Sync {
     /// Whether a kernel is kept to its [`Grants`].
     fn isolates(&self) -> bool {
         true
+    }
+
+    /// Whether it is made sure that a kernel sees what was opened for it at this path.
+    fn shows_surely(&self, _path: &Path) -> bool {
+        true
+    }
+
+    /// Whether code is kept from changing what other programs execute at the top of its folders.
+    fn keeps_files(&self) -> bool {
+        self.isolates()
     }
 
     /// Starts the process; that it then fails is told by its [`exit`](Process::exit).
@@ -141,12 +173,19 @@ impl Launcher for Local {
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
         let place = format!("{} in {}", self.supervisor.display(), launch.cwd.display());
+        let cwd = match launch.grants.resolver(&launch.cwd).open_held(&launch.cwd) {
+            Ok(opened) => opened.path,
+            Err(error) => {
+                let error = KernelError::Launch(error.to_string());
+                return Box::pin(std::future::ready(Err(error)));
+            }
+        };
         let command = Command {
             supervisor: self.supervisor.clone(),
             sandbox: String::new(),
             argv: launch.argv,
             env: launch.env,
-            cwd: launch.cwd,
+            cwd,
             folder: launch.folder,
         };
         let started = Supervised::spawn(command)

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::isolation::{Exit, Signal};
+use crate::isolation::{Baseline, Exit, Signal};
 use crate::protocol::content::{InterruptRequest, ShutdownRequest};
 use crate::protocol::{
     Channel, ConnectionInfo, Content, InterruptMode, KernelSpec, ProtocolError, Transport,
@@ -309,6 +309,8 @@ struct Started {
     spec: KernelSpec,
     resource_dir: PathBuf,
     folder: RunFolder,
+    /// What other programs execute where an isolated kernel works, before any code ran.
+    baseline: Option<Baseline>,
     running: Running,
 }
 
@@ -332,6 +334,10 @@ impl Kernel {
         let (spec, resource_dir) = options.choice.spec()?;
         let inside = |folder: &std::path::Path| options.launcher.inside(folder);
         let folder = RunFolder::create(options.transport, options.choice.name(), inside)?;
+        let baseline = match options.launcher.isolates() {
+            true => Some(baseline(&options).await),
+            false => None,
+        };
         let running = run(&options, &spec, &resource_dir, &folder).await?;
         Ok(Kernel {
             cwd: options.cwd.clone(),
@@ -340,6 +346,7 @@ impl Kernel {
                 spec,
                 resource_dir,
                 folder,
+                baseline,
                 running,
             })),
         })
@@ -436,6 +443,26 @@ impl Kernel {
         self.client().died()
     }
 
+    /// What of the files that other programs execute was there at the start and has changed since, and was not told of
+    /// yet: a text for each. Blocking.
+    pub fn changed_files(&mut self) -> Vec<String> {
+        match &mut self.origin {
+            Origin::Started(started) => {
+                let baseline = started.baseline.as_mut();
+                baseline.map_or_else(Vec::new, Baseline::changes)
+            }
+            Origin::Joined(_) => Vec::new(),
+        }
+    }
+
+    /// One line that names what code has made or changed and other programs execute. Blocking.
+    pub fn left_behind(&self) -> Option<String> {
+        match &self.origin {
+            Origin::Started(started) => started.baseline.as_ref()?.left_behind(),
+            Origin::Joined(_) => None,
+        }
+    }
+
     /// Ends the process, if it still runs, and starts another on the same connection file. Variables are lost.
     ///
     /// # Errors
@@ -448,12 +475,15 @@ impl Kernel {
         }
     }
 
-    /// Asks the kernel to end, tells it, makes it, and waits until all of it is gone. A joined kernel is only left.
-    pub async fn shutdown(self) {
-        match self.origin {
-            Origin::Started(started) => started.running.end(false).await,
-            Origin::Joined(_) => {}
+    /// Asks the kernel to end, tells it, makes it, and waits until all of it is gone. A joined kernel is only left. Gives
+    /// what a person should know of what code has left in their folders.
+    pub async fn shutdown(mut self) -> Vec<String> {
+        if let Origin::Started(started) = &self.origin {
+            started.running.end(false).await;
         }
+        let mut texts = self.changed_files();
+        texts.extend(self.left_behind());
+        texts
     }
 }
 
@@ -487,6 +517,16 @@ impl Running {
         self.client.die("was shut down");
         put_away(&**process).await;
     }
+}
+
+/// What other programs execute in the folders that a kernel will be able to write to.
+async fn baseline(options: &Options) -> Baseline {
+    let written = options.grants.written(&options.cwd).map(PathBuf::from);
+    let (written, git_config) = (written.collect(), options.grants.git_config);
+    let copies = crate::folders::state().map(|folder| folder.join("copies"));
+    tokio::task::spawn_blocking(move || Baseline::take(written, git_config, copies))
+        .await
+        .unwrap_or_default()
 }
 
 /// Kills a process and waits until everything that belongs to it is gone.

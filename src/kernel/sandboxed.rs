@@ -9,6 +9,7 @@ use super::launcher::{Launch, Launcher, Process};
 use super::{KernelError, disk};
 use crate::isolation::kept::is_settings;
 use crate::isolation::level::{self, Found, Level};
+use crate::isolation::resolve::{Granted, ResolveError};
 use crate::isolation::{
     Command, HOME, Kept, RUN_FOLDER, Sandbox, Supervised, namespaces_remedy, private_folders,
 };
@@ -70,12 +71,6 @@ impl Sandboxed {
 
     fn sandbox(&self, launch: &Launch) -> Result<Sandbox, String> {
         let grants = &launch.grants;
-        let granted = |writable| {
-            let mounts = grants.mounts.iter();
-            mounts
-                .filter(move |mount| mount.writable == writable)
-                .map(|mount| mount.path.clone())
-        };
         let project = grants.project.as_ref();
         let hide: Vec<PathBuf> = project
             .and_then(|project| project.hidden.clone())
@@ -87,12 +82,14 @@ impl Sandboxed {
             // Nothing can be mounted there: what is to be seen is named, as it is now.
             Level::Landlock(_) => parts(&project.path, &hide),
         });
+        let granted = grants.mounts.iter().filter(|mount| !mount.writable);
+        let granted = granted.map(|mount| mount.path.clone());
         // A folder that is bound already needs no second mount below itself.
         let mut read: Vec<PathBuf> = launch
             .program
             .iter()
             .cloned()
-            .chain(granted(false))
+            .chain(granted)
             .chain(shown)
             .collect();
         read.sort();
@@ -100,17 +97,38 @@ impl Sandboxed {
             inner.starts_with(outer) && !hide.iter().any(|hidden| inner.starts_with(hidden))
         });
         read.retain(|path| path.exists() && !is_system(path));
-        let write: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
-            .chain(granted(true))
+        let resolver = grants.resolver(&launch.cwd);
+        let open = |path: &Path| match grants.mounts.iter().any(|mount| mount.path == path) {
+            true => resolver.open_held(path),
+            // The program is what it is now: an environment may be made anew.
+            false => resolver.open(path),
+        };
+        // By its own name: the links of the person's that lead there are made inside as well.
+        let read: Result<Vec<_>, ResolveError> = read
+            .into_iter()
+            .map(|path| {
+                let id = open(&path)?.id;
+                Ok(Granted { path, id })
+            })
             .collect();
-        let mut guarded = write.clone();
-        guarded.extend(project.map(|project| project.path.clone()));
+        let write: Result<Vec<_>, _> = grants
+            .written(&launch.cwd)
+            .map(|path| Ok(resolver.open_held(path)?.granted()))
+            .collect();
+        let failed = |error: ResolveError| error.to_string();
+        let (read, write) = (read.map_err(failed)?, write.map_err(failed)?);
+        let written: Vec<PathBuf> = write.iter().map(|it| it.path.clone()).collect();
+        let mut keep = Kept::find(&written, grants.git_config)?;
+        if let Some(project) = project {
+            keep.settings_of(&project.path)?;
+        }
         Ok(Sandbox {
             level: self.found.level,
             read,
             hide,
-            keep: Kept::find(&guarded)?,
+            keep,
             write,
+            exposed: resolver.writable().to_vec(),
             network: grants.network,
             memory: grants.memory,
             processes: grants.processes,
@@ -156,6 +174,10 @@ impl Launcher for Sandboxed {
         "sandbox"
     }
 
+    fn keeps_files(&self) -> bool {
+        self.found.level == Level::Namespaces
+    }
+
     fn inside(&self, folder: &Path) -> PathBuf {
         match self.found.level {
             Level::Namespaces => RUN_FOLDER.into(),
@@ -166,9 +188,13 @@ impl Launcher for Sandboxed {
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
         let started = self
             .sandbox(&launch)
-            .and_then(|sandbox| serde_json::to_string(&sandbox).map_err(|error| error.to_string()))
-            .map_err(std::io::Error::other)
             .and_then(|sandbox| {
+                let json = serde_json::to_string(&sandbox).map_err(|error| error.to_string())?;
+                let cwd = sandbox.write.into_iter().next();
+                Ok((json, cwd.map_or(launch.cwd, |cwd| cwd.path)))
+            })
+            .map_err(std::io::Error::other)
+            .and_then(|(sandbox, cwd)| {
                 let mut env = launch.env;
                 env.retain(|(name, _)| !OUTSIDE.iter().any(|outside| name == outside));
                 let mut set = |name: &str, value: &OsStr| {
@@ -184,6 +210,8 @@ impl Launcher for Sandboxed {
                         let [temporary, home] = private_folders(&launch.folder);
                         set("HOME", home.as_os_str());
                         set("TMPDIR", temporary.as_os_str());
+                        // A file that is there and cannot be read is an error to Git.
+                        set("GIT_CONFIG_NOSYSTEM", "1".as_ref());
                     }
                 }
                 Supervised::spawn(Command {
@@ -191,7 +219,7 @@ impl Launcher for Sandboxed {
                     sandbox,
                     argv: launch.argv,
                     env,
-                    cwd: launch.cwd,
+                    cwd,
                     folder: launch.folder,
                 })
             })

@@ -410,17 +410,20 @@ impl Conversation {
         Ok(path)
     }
 
-    /// Ends the kernel and waits until it is gone.
-    pub async fn close(self) {
+    /// Ends the kernel and waits until it is gone. Gives what a person should know of what code has left.
+    pub async fn close(self) -> Vec<String> {
         match self.bench.seat {
             Seat::Ready(executor) => executor.shutdown().await,
             Seat::Starting(mut start) => match tokio::time::timeout(PATIENCE, &mut start).await {
                 Ok(Ok(Ok((executor, _note)))) => executor.shutdown().await,
-                Ok(_) => {}
+                Ok(_) => Vec::new(),
                 // The process ends with its handle.
-                Err(_) => start.abort(),
+                Err(_) => {
+                    start.abort();
+                    Vec::new()
+                }
             },
-            Seat::Empty => {}
+            Seat::Empty => Vec::new(),
         }
     }
 }

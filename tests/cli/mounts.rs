@@ -121,3 +121,63 @@ fn folders_of_heddles_own_are_never_given() {
     );
     assert!(ran.assert_code(2).err.contains(told));
 }
+
+#[test]
+fn links_above_where_code_can_write_are_followed_and_said_and_those_below_are_not() {
+    let heddle = Heddle::new();
+    for folder in ["project/a", "data", "real/data"] {
+        std::fs::create_dir_all(heddle.path(folder)).unwrap();
+    }
+    symlink(heddle.path("real"), heddle.path("way")).unwrap();
+    symlink(heddle.path("real"), heddle.path("project/link")).unwrap();
+    let run = |mount: &str| {
+        let mut command = heddle.command([
+            "run", "--mode", "sandbox", "--mount", mount, "-c", "print(1)",
+        ]);
+        command.current_dir(heddle.path("project"));
+        at_home(command, &heddle.path("home"))
+    };
+    std::fs::create_dir_all(heddle.path("home")).unwrap();
+    run("../data").assert_done("1\n");
+    let real = heddle.path("real/data").canonicalize().unwrap();
+    run("../way/data:rw").assert_code(0).assert_err(&format!(
+        "--mount ../way/data:rw: this is {}.\n",
+        real.display()
+    ));
+    let ran = run("link/data:rw").assert_code(2);
+    let told = format!(
+        "link is a link to {}, in a folder that code can write to",
+        heddle.path("real").display()
+    );
+    let instead = format!("name the path without the link: {}", real.display());
+    assert!(
+        ran.err.contains(&told) && ran.err.contains(&instead),
+        "{ran:?}"
+    );
+}
+
+#[test]
+fn a_start_in_a_repository_says_what_of_git_does_not_work() {
+    let heddle = Heddle::new();
+    std::fs::create_dir_all(heddle.path("home")).unwrap();
+    let made = Command::new("git")
+        .args(["init", "-q"])
+        .current_dir(heddle.cwd())
+        .status();
+    assert!(made.unwrap().success());
+    let run = |options: &[&str]| {
+        let code = "n = open('.git/config', 'a').write('# x')";
+        let args = [&["run", "--mode", "sandbox", "-c", code], options].concat();
+        at_home(heddle.command(args), &heddle.path("home"))
+    };
+    let ran = run(&[]).assert_code(1);
+    for part in [
+        ".git/config",
+        "`git config`",
+        "--allow-git-config lets them",
+    ] {
+        assert!(ran.err.contains(part), "{ran:?}");
+    }
+    assert!(ran.err.contains("Read-only file system"), "{ran:?}");
+    run(&["--allow-git-config"]).assert_done("");
+}

@@ -13,6 +13,8 @@ mod images;
 #[path = "../support/limits.rs"]
 mod limits;
 mod packages;
+#[path = "../support/paths.rs"]
+mod paths;
 #[path = "../support/place.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
 mod place;

@@ -7,9 +7,12 @@ mod attacks;
 mod deaths;
 #[path = "../support/limits.rs"]
 mod limits;
+#[path = "../support/paths.rs"]
+mod paths;
 #[path = "../support/place.rs"]
 #[allow(dead_code, reason = "this binary uses a part of it")]
 mod place;
+mod signals;
 mod users;
 #[path = "../support/victim.rs"]
 mod victim;

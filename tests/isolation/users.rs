@@ -19,7 +19,7 @@ const USER: u32 = 41_917;
 /// Set in the process that runs a test's body.
 const INSIDE: &str = "HEDDLE_TEST_INSIDE";
 /// What is passed on to it.
-const GIVEN: &[&str] = &["HEDDLE_TEST_DEATHS", "HEDDLE_TEST_SEED"];
+const GIVEN: &[&str] = &["HEDDLE_LONG", "HEDDLE_TEST_DEATHS", "HEDDLE_TEST_SEED"];
 /// No test takes nearly as long; a hanging one ends.
 const LONGEST: Duration = Duration::from_secs(600);
 /// Folders that every user can reach.

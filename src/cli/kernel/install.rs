@@ -158,7 +158,7 @@ impl Install {
             argv.push(format!("--project={}", project.display()));
         }
         // As the front end's working directory will be another, paths are made exact.
-        let grants = setup::grants(&loaded.settings, &self.kernel.mounts)?;
+        let grants = setup::grants(loaded, &self.kernel)?;
         let mounts = grants.mounts.iter().map(|mount| {
             let access = if mount.writable { "rw" } else { "ro" };
             format!("{}:{access}", mount.path.display())
@@ -278,7 +278,7 @@ async fn first_start(
                 Choice::Python(python) => Some(python.interpreter()),
                 _ => None,
             };
-            let options = setup::kernel_options(&loaded.settings, launcher, choice, &cwd, &args)?;
+            let options = setup::kernel_options(&loaded, launcher, choice, &cwd, &args)?;
             Ok::<_, CliError>((options, python))
         }
     })

@@ -316,7 +316,7 @@ impl Served {
             _ => error,
         })?;
         let packages = setup::packages(loaded, &choice, &*launcher, tell);
-        let mut grants = setup::grants(settings, &self.reader.args.mounts)?;
+        let mut grants = setup::grants(loaded, &self.reader.args)?;
         if let Whose::Session(_) = &self.whose {
             grants.project = setup::project(&self.reader.global, loaded, tell)?;
         }
@@ -341,8 +341,17 @@ impl Served {
             Whose::Session(workspace) => workspace.cwd(),
         };
         let mut options =
-            setup::kernel_options(settings, launcher, choice, &cwd, &self.reader.args)?;
+            setup::kernel_options(loaded, launcher, choice, &cwd, &self.reader.args)?;
         options.grants = grants;
+        let launcher = &*options.launcher;
+        setup::tell_grants(
+            loaded,
+            &self.reader.args,
+            launcher,
+            Some(&cwd),
+            &options.grants,
+            tell,
+        );
         if let Whose::Session(workspace) = &self.whose {
             options.grants.mounts.push(workspace.outputs_mount());
         }

@@ -20,6 +20,7 @@ use super::Reach;
 use super::image::has_bridge;
 use super::launcher::{Container, Folder};
 use super::owner;
+use super::shown::Shown;
 use crate::kernel::launcher::{Grants, Launch};
 use crate::kernel::packages::{
     DRIVER, ELSEWHERE, Interpreter, Packages, PackagesError, Progress, SETTINGS, Said, collect,
@@ -148,7 +149,7 @@ impl Errands {
             true => "0:0".to_owned(),
             false => container.user().0,
         };
-        let mut body = container.body(&launch, &folders, &[], user);
+        let mut body = container.body(&launch, &folders, &[], &Shown::nothing(), user);
         let engine = &container.engine;
         if !has_bridge(engine).await
             && let Some(host) = &mut body.host_config

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lent::{self, Lent};
 use super::{EngineProblem, Surroundings, engine};
-use crate::isolation::kept::{self, Kept};
+use crate::isolation::resolve::{FileId, Granted};
 use crate::isolation::supervisor::Heddle;
 
 /// The hidden subcommand that makes the binary a keeper.
@@ -42,11 +42,12 @@ pub(super) struct Duties {
     pub(super) stranger: Option<u32>,
     /// Whether that user gets the folder.
     pub(super) shares_folder: bool,
-    /// Folders of the host that code inside can write to, and what in them decides over later kernels.
-    pub(super) written: Vec<PathBuf>,
-    pub(super) kept: Kept,
-    /// Folders of the host that are to belong to that user where it sees them.
-    pub(super) lent: Vec<PathBuf>,
+    /// Files and folders of the host that are to belong to that user where it sees them.
+    pub(super) lent: Vec<Granted>,
+    /// Files that tell folders from others; they are removed once they have been seen inside, or here.
+    pub(super) marks: Vec<PathBuf>,
+    /// Folders that code can write to.
+    pub(super) exposed: Vec<FileId>,
 }
 
 /// Runs the keeper: `keep-container DUTIES`. Returns the exit code of the process.
@@ -70,9 +71,9 @@ pub fn main(mut args: impl Iterator<Item = std::ffi::OsString>) -> i32 {
         ignore_terminal();
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         duties.remove_container();
-        kept::set_aside(&duties.written, &duties.kept);
     }
     drop(prepared);
+    super::shown::remove(&duties.marks);
     lent::clear_up();
     heddle.clear_up();
     // A folder that is gone already is what was wanted.
@@ -105,7 +106,7 @@ impl Duties {
             }
             give(&self.folder)?;
         }
-        Lent::lend(&self.container, &self.lent, stranger).map(Some)
+        Lent::lend(&self.container, &self.lent, &self.exposed, stranger).map(Some)
     }
 
     fn remove_container(&self) {

@@ -16,9 +16,10 @@ use super::lent;
 use super::owner::{self, Owner};
 use super::relay;
 use super::running::{Keeper, Made, Running};
+use super::shown::{self, Shown};
 use super::{Engine, Kind, Reach};
-use crate::isolation::kept::is_settings;
-use crate::isolation::{HOME, Kept, STRANGER};
+use crate::isolation::resolve::{Opened, ResolveError, Resolver};
+use crate::isolation::{Access, HOME, Kept, STRANGER};
 use crate::kernel::launcher::{Launch, Launcher, Process};
 use crate::kernel::packages::{Packages, PackagesError};
 use crate::kernel::{Choice, KernelError};
@@ -93,26 +94,43 @@ impl Container {
         let plan = plan.transpose().map_err(|error| {
             KernelError::Launch(format!("its connection file cannot be used: {error}"))
         })?;
-        let granted = launch.grants.mounts.iter();
-        let writable = granted.filter(|mount| mount.writable);
-        let written: Vec<PathBuf> = std::iter::once(launch.cwd.clone())
-            .chain(writable.map(|mount| mount.path.clone()))
+        let resolver = launch.grants.resolver(&launch.cwd);
+        let open = |path: &Path, writable| Ok((resolver.open_held(path)?, writable));
+        let failed = |error: ResolveError| KernelError::Launch(error.to_string());
+        let mounts = launch.grants.mounts.iter();
+        let opened: Result<Vec<_>, _> = std::iter::once(open(&launch.cwd, true))
+            .chain(mounts.map(|mount| open(&mount.path, mount.writable)))
             .collect();
-        let mut guarded = written.clone();
+        let mut opened = opened.map_err(failed)?;
         let project = launch.grants.project.as_ref();
-        guarded.extend(project.map(|project| project.path.clone()));
-        let kept = Kept::find(&guarded).map_err(KernelError::Launch)?;
-        let mut folders = self.folders(&launch, &kept, stranger.is_some(), &name);
+        if let Some(project) = project {
+            opened.push((resolver.open(&project.path).map_err(failed)?, false));
+        }
+        let written = opened.iter().filter(|(_, writable)| *writable);
+        let written: Vec<PathBuf> = written.map(|(opened, _)| opened.path.clone()).collect();
+        let mut kept =
+            Kept::find(&written, launch.grants.git_config).map_err(KernelError::Launch)?;
+        if let Some(project) = project {
+            kept.settings_of(&project.path).map_err(KernelError::Launch)?;
+        }
+        let opened = with_kept(opened, &kept, &resolver).map_err(failed)?;
+        let launch = Launch {
+            // Without links, as it is inside.
+            cwd: written.into_iter().next().unwrap_or(launch.cwd),
+            ..launch
+        };
+        let mut folders = folders(&opened, stranger.is_some(), &name);
         let hidden = self.hidden(&kept, &launch.folder)?;
+        let shown = Shown::of(opened.iter().map(|(opened, _)| opened), self.relayed);
         let duties = Duties {
-            written,
-            kept,
+            marks: shown.marks(),
             socket: self.engine.socket.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
             shares_folder: !self.relayed,
-            lent: folders.iter().map(|folder| folder.inside.clone()).collect(),
+            lent: opened.iter().map(|(opened, _)| opened.granted()).collect(),
+            exposed: resolver.writable().to_vec(),
         };
         if !self.relayed {
             folders.push(Folder {
@@ -123,7 +141,7 @@ impl Container {
         }
         let keeper = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = self.body(&launch, &folders, &hidden, user);
+        let body = self.body(&launch, &folders, &hidden, &shown, user);
         let docker = &self.engine.docker;
         // Whatever fails from here on, the keeper clears up.
         docker
@@ -148,6 +166,7 @@ impl Container {
             keeper,
             folder: launch.folder,
             memory: launch.grants.memory,
+            marks: shown.marks(),
             closes: stranger.is_some() && !self.relayed,
         });
         docker
@@ -175,7 +194,7 @@ impl Container {
             true => PathBuf::from("/dev/null"),
             false => folder.join("empty"),
         };
-        let settings: Vec<&PathBuf> = kept.settings().collect();
+        let settings: Vec<&PathBuf> = kept.shown(Access::Empty).collect();
         if !settings.is_empty() && !self.relayed {
             std::fs::write(&nothing, "").map_err(|source| KernelError::Folder {
                 path: nothing.clone(),
@@ -190,37 +209,12 @@ impl Container {
         Ok(hidden.collect())
     }
 
-    /// The user's folders that are mounted: the working directory, and what is granted. Where Heddle is root they are
-    /// lent to the user inside: mounted elsewhere first, through a map of owners.
-    fn folders(&self, launch: &Launch, kept: &Kept, is_lent: bool, name: &str) -> Vec<Folder> {
-        let granted = launch.grants.mounts.iter();
-        let mut folders = vec![(launch.cwd.clone(), true)];
-        folders.extend(granted.map(|mount| (mount.path.clone(), mount.writable)));
-        let project = launch.grants.project.iter();
-        folders.extend(project.map(|project| (project.path.clone(), false)));
-        // What decides over later kernels can be read there, and no more.
-        folders.retain(|(path, writable)| *writable || !kept.paths.contains(path));
-        let shown = kept.paths.iter().filter(|path| !is_settings(path));
-        folders.extend(shown.map(|path| (path.clone(), false)));
-        folders
-            .into_iter()
-            .enumerate()
-            .map(|(number, (inside, writable))| Folder {
-                outside: match is_lent {
-                    true => lent::place(name, number),
-                    false => inside.clone(),
-                },
-                inside,
-                writable,
-            })
-            .collect()
-    }
-
     pub(super) fn body(
         &self,
         launch: &Launch,
         folders: &[Folder],
         hidden: &[Folder],
+        shown: &Shown,
         user: String,
     ) -> ContainerCreateBody {
         let grants = &launch.grants;
@@ -246,7 +240,7 @@ impl Container {
         command.push(if writable { "writable" } else { "" }.into());
         command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
         command.push(FOLDER.into());
-        command.extend([FILTERED.into(), filter()]);
+        command.extend([FILTERED.into(), filter(), shown.to_argument()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
         if self.relayed {
@@ -396,6 +390,10 @@ impl Launcher for Container {
         FOLDER.into()
     }
 
+    fn shows_surely(&self, path: &Path) -> bool {
+        !shown::cannot_be_compared(path, self.relayed)
+    }
+
     fn packages<'a>(
         &'a self,
         project: Option<&'a Path>,
@@ -409,6 +407,36 @@ impl Launcher for Container {
             packages: self.image.packages.clone().unwrap_or_default(),
         })
     }
+}
+
+/// The user's folders that are mounted, with what in them can be read and no more, or not be moved.
+fn with_kept(
+    mut opened: Vec<(Opened, bool)>,
+    kept: &Kept,
+    resolver: &Resolver,
+) -> Result<Vec<(Opened, bool)>, ResolveError> {
+    let is_kept = |path: &Path| kept.paths.iter().any(|(kept, _)| kept == path);
+    opened.retain(|(opened, writable)| *writable || !is_kept(&opened.path));
+    for (access, writable) in [(Access::InPlace, true), (Access::ReadOnly, false)] {
+        for path in kept.shown(access) {
+            opened.push((resolver.open(path)?, writable));
+        }
+    }
+    Ok(opened)
+}
+
+/// As the engine mounts them. Where Heddle is root they are lent to the user inside: mounted elsewhere first, through a
+/// map of owners.
+fn folders(opened: &[(Opened, bool)], is_lent: bool, name: &str) -> Vec<Folder> {
+    let folder = |(number, (opened, writable)): (usize, &(Opened, bool))| Folder {
+        outside: match is_lent {
+            true => lent::place(name, number),
+            false => opened.path.clone(),
+        },
+        inside: opened.path.clone(),
+        writable: *writable,
+    };
+    opened.iter().enumerate().map(folder).collect()
 }
 
 /// A folder or file of the host's inside.

@@ -3,6 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::isolation::resolve::{FileId, Granted};
+#[cfg(target_os = "linux")]
+use crate::isolation::resolve::{Opened, Resolver};
+
 /// Where the second mounts are. Nobody but root gets at the folders by this name.
 const PLACE: &str = "/run/heddle-lent";
 
@@ -22,11 +26,17 @@ pub(super) struct Lent {
 
 #[cfg(target_os = "linux")]
 impl Lent {
-    /// Lends these to a user, each at its [`place`].
+    /// Lends these to a user, each at its [`place`]. No link below what code can write to, `exposed`, is followed.
     ///
     /// # Errors
     /// Which cannot be lent, and why.
-    pub(super) fn lend(container: &str, paths: &[PathBuf], to: u32) -> Result<Lent, String> {
+    pub(super) fn lend(
+        container: &str,
+        paths: &[Granted],
+        exposed: &[FileId],
+        to: u32,
+    ) -> Result<Lent, String> {
+        let resolver = Resolver::of_ids(exposed.to_vec());
         let folder = Path::new(PLACE).join(container);
         let lock = private_folder(&folder).and_then(|()| lock(&folder));
         let lent = Lent {
@@ -34,11 +44,12 @@ impl Lent {
             folder,
         };
         for (number, path) in paths.iter().enumerate() {
-            mount(path, &place(container, number), to).map_err(|error| {
+            let opened = resolver.open_granted(path).map_err(|it| it.to_string())?;
+            mount(&opened, &place(container, number), to).map_err(|error| {
                 format!(
                     "Heddle runs as root here, and {} cannot be lent to the container's user: {error}. As an ordinary \
                      user it needs no lending; or use --mode sandbox",
-                    path.display()
+                    path.path.display()
                 )
             })?;
         }
@@ -84,15 +95,15 @@ fn private_folder(path: &Path) -> std::io::Result<()> {
 }
 
 #[cfg(target_os = "linux")]
-fn mount(source: &Path, at: &Path, to: u32) -> std::io::Result<()> {
+fn mount(source: &Opened, at: &Path, to: u32) -> std::io::Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(source)?;
+    let meta = source.metadata();
     match meta.is_dir() {
         true => private_folder(at)?,
         false => std::fs::File::create_new(at).map(drop)?,
     }
     let owner = (meta.uid(), meta.gid());
-    crate::isolation::bind_mapped(source, at, owner, (to.into(), to.into()))
+    crate::isolation::bind_mapped(&source.file, at, owner, (to.into(), to.into()))
 }
 
 /// Takes the mounts away, and then what they were put on. What cannot be unmounted stays: all below is the user's.
@@ -117,7 +128,7 @@ fn take_back(folder: &Path) {
 
 #[cfg(not(target_os = "linux"))]
 impl Lent {
-    pub(super) fn lend(_: &str, _: &[PathBuf], _: u32) -> Result<Lent, String> {
+    pub(super) fn lend(_: &str, _: &[Granted], _: &[FileId], _: u32) -> Result<Lent, String> {
         Err("as root, containers are used on Linux alone. Run Heddle as an ordinary user".into())
     }
 }
@@ -140,8 +151,10 @@ mod tests {
         let file = own.path().join("file");
         std::fs::write(&file, "mine").unwrap();
         let name = format!("heddle-test-{}", std::process::id());
-        let paths = [own.path().to_path_buf(), file.clone()];
-        let lent = Lent::lend(&name, &paths, 65_533).unwrap();
+        let none: [&Path; 0] = [];
+        let paths =
+            [own.path(), &file].map(|path| Resolver::new(none).open(path).unwrap().granted());
+        let lent = Lent::lend(&name, &paths, &[], 65_533).unwrap();
         let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
         assert_eq!(owner(&place(&name, 0).join("file")), 65_533);
         assert_eq!(owner(&place(&name, 1)), 65_533);

@@ -16,6 +16,7 @@ mod problem;
 mod reach;
 mod relay;
 mod running;
+mod shown;
 
 pub use engine::{Engine, Kind};
 pub use launcher::Container;

@@ -75,13 +75,9 @@ impl Container {
             cwd: cwd.path().to_path_buf(),
             program: Vec::new(),
             grants: Grants {
-                project: None,
-                mounts: Vec::new(),
-                network: false,
                 memory: 256 << 20,
                 processes: 64,
-                cpus: 0.0,
-                disk_free: 0,
+                ..Grants::default()
             },
             folder: folder.path().to_path_buf(),
         };

@@ -90,6 +90,8 @@ pub(super) struct Made {
     pub(super) folder: PathBuf,
     /// The limit, in bytes.
     pub(super) memory: u64,
+    /// Files that are of no use once the kernel is ready.
+    pub(super) marks: Vec<PathBuf>,
     /// Whether to close the run folder to the user inside once the sockets are there.
     pub(super) closes: bool,
 }
@@ -101,6 +103,7 @@ pub(super) struct Running {
     ended: watch::Receiver<bool>,
     tail: Arc<Mutex<VecDeque<u8>>>,
     folder: PathBuf,
+    marks: Vec<PathBuf>,
     /// Heddle is root, and can close the run folder once the sockets are there.
     closes: bool,
 }
@@ -116,6 +119,7 @@ impl Running {
             keeper,
             folder,
             memory,
+            marks,
             closes,
         } = made;
         let (orders, order_queue) = mpsc::unbounded_channel();
@@ -148,6 +152,7 @@ impl Running {
             ended,
             tail,
             folder,
+            marks,
             closes,
         }
     }
@@ -187,6 +192,7 @@ impl Process for Running {
 
     /// Takes the run folder from the kernel's user, who may go on using the sockets in it, and nothing more.
     fn connected(&self) {
+        super::shown::remove(&self.marks);
         if self.closes {
             use std::os::unix::fs::PermissionsExt;
             // In this order nobody but root can open it in between. Where it fails, the folder's size is watched.

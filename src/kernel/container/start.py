@@ -1,5 +1,46 @@
 # Closes for the kernel, and all that it starts, what the engine's own filter of system calls leaves open, and becomes it.
-import ctypes, os, runpy, sys
+# Before that it compares what is mounted with what was opened for it outside.
+import sys
+
+# Code that ran before may have left modules in the working directory.
+path, sys.path = sys.path, [p for p in sys.path if p]
+import ctypes, json, os, runpy
+
+sys.path = path
+shown = json.loads(sys.argv.pop(2))
+
+
+def differs(mount):
+    try:
+        found = os.stat(mount["path"])
+        if boot == shown["boot"] and not mount["mark"]:
+            return (found.st_dev, found.st_ino) != (mount["device"], mount["inode"])
+        return bool(mount["mark"]) and not os.path.lexists(os.path.join(mount["path"], mount["mark"]))
+    except PermissionError:
+        return is_ours(os.path.dirname(mount["path"]))
+    except OSError:
+        return True
+
+
+# Whether code could open the folder that is closed here. One of the image's own stays closed, and what is in it unseen.
+def is_ours(folder):
+    try:
+        return os.stat(folder).st_uid == os.getuid()
+    except PermissionError:
+        return is_ours(os.path.dirname(folder))
+
+
+try:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        boot = file.read().strip()
+except OSError:
+    boot = None
+for mount in filter(differs, shown["mounts"]):
+    sys.exit(
+        "the container shows something else at " + ascii(mount["path"])[1:-1] + " than what was opened for it: "
+        "something was put in its place meanwhile. Look what is there, then start again"
+    )
+del shown, boot, differs, is_ours, path
 
 program = bytes.fromhex(sys.argv[1])
 

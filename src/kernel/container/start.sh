@@ -1,8 +1,8 @@
 # The first program of a kernel's container, below an init: finds a Python that has ipykernel and becomes it.
 # $1: the image's name. $2: a Python, or nothing for the first that will do. $3: "writable" where the working directory
 # must be. $4: a program for that Python which carries the kernel's connections, or nothing where its sockets are reached
-# from outside; $5: the folder of the sockets. $6: what the kernel's Python runs first, and $7 its filter of system calls.
-# Then the arguments of the Python.
+# from outside; $5: the folder of the sockets. $6: what the kernel's Python runs first, $7 its filter of system calls,
+# and $8 what it is to find at its mounts. Then the arguments of the Python.
 if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
