@@ -35,7 +35,8 @@ impl Demo {
         let launcher =
             setup::launcher(&loaded.settings, Author::Person, &mut setup::Said::print).await?;
         let setup = tokio::task::spawn_blocking(move || {
-            let choice = setup::managed_kernel(&*launcher)?;
+            let precautions = setup::precautions(&loaded, launcher.isolates(), &[]);
+            let choice = setup::managed_kernel(&*launcher, &precautions)?;
             setup::conversation(&loaded, llm, launcher, choice, &KernelArgs::default())
         })
         .await

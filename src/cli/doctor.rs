@@ -50,6 +50,7 @@ impl Doctor {
         };
         let examination = Examination {
             survey: &survey,
+            precautions: setup::precautions(&survey.loaded, true, &[]),
             workspace,
             ask_model: self.model,
             fix: self.fix,

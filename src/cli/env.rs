@@ -7,6 +7,7 @@ use super::error::{CliError, Exit};
 use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
+use crate::config::KernelMode;
 use crate::kernel::Choice;
 use crate::kernel::packages::{Packages, PackagesError, Pin, Requirement};
 
@@ -136,7 +137,11 @@ impl Kernel {
         )?;
         let launcher = setup::image_launcher(&loaded.settings).await?;
         tokio::task::spawn_blocking(move || {
-            let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+            // What code in other modes may have changed is judged whatever this launcher does.
+            let mode = loaded.settings.execution_service.kernel_mode;
+            let isolated = launcher.isolates() || mode != KernelMode::Local;
+            let precautions = setup::precautions(&loaded, isolated, &[]);
+            let choice = setup::choose_kernel(&loaded.settings, &*launcher, &precautions)?;
             if let Choice::InImage { image, .. } = &choice {
                 setup::note(&format!("For kernels in containers of {image}."));
             }

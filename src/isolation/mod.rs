@@ -24,6 +24,8 @@ mod sandbox;
 mod seccomp;
 mod supervised;
 pub mod supervisor;
+#[cfg(target_os = "linux")]
+mod throwaway;
 
 pub use folder::remove as remove_folder;
 pub use kept::Kept;
@@ -35,6 +37,8 @@ pub use remedy::namespaces_remedy;
 #[cfg(target_os = "linux")]
 pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
+#[cfg(target_os = "linux")]
+pub use throwaway::Throwaway;
 
 /// The user inside, where Heddle itself runs as root: no account of the host should have this number.
 pub(crate) const STRANGER: u32 = 65_533;

@@ -1,5 +1,9 @@
 # Closes for the kernel, and all that it starts, what the engine's own filter of system calls leaves open, and becomes it.
-import ctypes, os, runpy, sys
+import sys
+
+# Code that ran before may have left modules in the working directory.
+sys.path[:] = [path for path in sys.path if path]
+import ctypes, os
 
 program = bytes.fromhex(sys.argv[1])
 
@@ -16,9 +20,9 @@ if program:
     if prctl(SET_SECCOMP, FILTER, ctypes.byref(pointed)) != 0:
         sys.exit("the filter of system calls is refused in the container: " + os.strerror(ctypes.get_errno()))
     del prctl, pointed
-if sys.argv[2] != "-m":
+if sys.argv[2] != "-c":
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 # Without the time that another Python takes to start.
-module = sys.argv[3]
-sys.argv[:4] = [module]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
+code = sys.argv[3]
+sys.argv[:4] = ["-c"]
+exec(compile(code, "<string>", "exec"))
