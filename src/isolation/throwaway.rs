@@ -13,7 +13,7 @@ use super::sandbox::Sandbox;
 use super::supervisor::{Report, SUBCOMMAND};
 
 /// More than the slowest start of an interpreter on a busy machine.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(30);
 /// How long the supervisor may take to end what it has started.
 const STUCK: Duration = Duration::from_secs(10);
 /// The most that is read of what the program prints, in bytes.

@@ -311,20 +311,25 @@ fn examine(candidate: &Path, precautions: &Precautions) -> Result<Option<Known>,
             }
         }));
     }
-    // A version manager's program means another, which is judged by itself.
+    // A program that means another interpreter is a part of it, and that one is judged by itself.
+    let mut ways = Vec::new();
     for _ in 0..3 {
         let answer = match judge(&executable, precautions) {
-            Standing::Trusted => match ask(&executable, None, precautions) {
-                Some(answer) if answer.executable == executable => {
-                    let parts = trusted_parts(&executable, &answer);
+            Standing::Trusted => {
+                let answer = ask(&executable, None, precautions);
+                ways.extend(executable.parent().map(Path::to_path_buf));
+                if let Some(answer) = &answer
+                    && answer.executable == executable
+                {
+                    ways.extend(trusted_parts(&executable, answer));
                     return Ok(Some(Known {
                         executable,
-                        answer,
-                        parts,
+                        answer: answer.clone(),
+                        parts: ways,
                     }));
                 }
-                answer => answer,
-            },
+                answer
+            }
             Standing::Shim(root) => {
                 let within = Within::shim(root, &executable);
                 ask_within(&executable, &within, precautions)?
@@ -335,10 +340,11 @@ fn examine(candidate: &Path, precautions: &Precautions) -> Result<Option<Known>,
                     tracks: environment.tracks(),
                 };
                 let answer = ask_within(&executable, &within, precautions)?;
+                ways.extend(shown(&environment, precautions));
                 // What it says of places is not taken from it.
                 return Ok(answer.map(|answer| Known {
                     executable,
-                    parts: shown(&environment, precautions),
+                    parts: ways,
                     answer: Answer {
                         prefix: environment.root,
                         ..answer
@@ -392,8 +398,6 @@ fn ask_within(
 fn trusted_parts(executable: &Path, answer: &Answer) -> Vec<PathBuf> {
     let mut parts = answer.path.clone();
     parts.extend([answer.prefix.clone(), answer.base_prefix.clone()]);
-    // Each link on the way to the real interpreter is part of it.
-    parts.extend(executable.parent().map(Path::to_path_buf));
     parts.extend(std::fs::canonicalize(executable));
     // The working directory is the kernel's already, and no part of the interpreter.
     let folder = std::env::current_dir().unwrap_or_default();
@@ -699,7 +703,7 @@ fn base_interpreter(precautions: &Precautions) -> Result<PathBuf, KernelError> {
     let mut oldest = None;
     for candidate in every_interpreter(precautions) {
         match ask(&candidate, None, precautions) {
-            Some(answer) if answer.version >= OLDEST => return Ok(answer.executable),
+            Some(answer) if answer.version >= OLDEST => return Ok(candidate),
             Some(answer) => oldest = Some(answer.version),
             None => {}
         }

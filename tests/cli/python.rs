@@ -1,20 +1,20 @@
 //! The Python environment that Heddle makes for itself, and what it says where it cannot.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::heddle::{Heddle, Ran, finish, managed_python};
 
-/// A `python3` of our own making on PATH: `venv` and `pip` are shell code for `python3 -m venv DIR` and
-/// `DIR/bin/python -m pip …`.
+/// A `python3` of our own making on PATH, a link into what looks like an installation: `venv` and `pip` are shell code
+/// for `python3 -m venv DIR` and `DIR/bin/python -m pip …`.
 pub fn with_fake_python(heddle: &Heddle, version: &str, venv: &str, pip: &str) {
     let script = format!(
         r#"#!/bin/sh
 case "$1 $2" in
 "-m venv") {venv} ;;
 "-m pip") {pip} ;;
-"-m "*) echo "this is no kernel" >&2; exit 9 ;;
+"-c "*) echo "this is no kernel" >&2; exit 9 ;;
 # Whatever it is asked about itself.
 *) echo '{{"executable": "{path}", "prefix": "/nosuch", "base_prefix": "/nosuch", "version": {version},
     "tag": "fake", "ipykernel": false, "path": []}}' ;;
@@ -22,9 +22,21 @@ esac
 "#,
         path = heddle.path("bin/python3").display()
     );
-    let path = heddle.path("bin/python3");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let version = version.trim_matches(['[', ']']).replace(", ", ".");
+    installation(&heddle.path("installation"), &version, &script);
+    let interpreter = heddle.path(&format!("installation/bin/python{version}"));
+    std::os::unix::fs::symlink(interpreter, heddle.path("bin/python3")).unwrap();
+}
+
+/// A folder with the layout of an installation of Python, whose interpreter is this script.
+pub fn installation(prefix: &Path, version: &str, script: &str) {
+    let library = prefix.join(format!("lib/python{version}"));
+    std::fs::create_dir_all(&library).unwrap();
+    std::fs::write(library.join("os.py"), "").unwrap();
+    std::fs::create_dir_all(prefix.join("bin")).unwrap();
+    let interpreter = prefix.join(format!("bin/python{version}"));
+    std::fs::write(&interpreter, script).unwrap();
+    std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Makes `DIR/bin/python` a copy of this `python3`, as the module `venv` does.
