@@ -314,6 +314,7 @@ pub fn precautions(loaded: &Loaded, isolated: bool, mounts: &[String]) -> Precau
             .collect(),
         isolated,
         refusal: places::refusal_of_python,
+        out_of_reach: |path| places::secret(path).is_some(),
     }
 }
 

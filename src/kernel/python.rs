@@ -176,22 +176,29 @@ pub(super) fn outside(
     tag: &str,
     precautions: &Precautions,
 ) -> Option<(PathBuf, Option<PathBuf>)> {
-    let site = match judge(executable, precautions) {
+    let environment = match judge(executable, precautions) {
         standing if may_run_outside(&standing) => return Some((executable.to_path_buf(), None)),
-        Standing::Environment(environment) => environment.site(),
+        Standing::Environment(environment) => environment,
         _ => return None,
     };
     let home = managed_home().ok().filter(|home| is_complete(home));
     let own = home.map(|home| home.join("bin/python"));
+    // Code may have chosen it, and cannot have made it.
+    let origin = environment.origin().filter(|origin| {
+        let standing = judge(origin, precautions);
+        matches!(standing, Standing::Trusted)
+            || may_run_outside(&standing) && (precautions.out_of_reach)(origin)
+    });
     let fits = |candidate: &PathBuf| {
         let answer = ask(candidate, None, precautions);
         answer.is_some_and(|answer| answer.tag == tag)
     };
     let found = own
         .into_iter()
+        .chain(origin)
         .chain(every_interpreter(precautions))
         .find(fits)?;
-    Some((found, Some(site)))
+    Some((found, Some(environment.site())))
 }
 
 /// The files of this name in the folders of PATH.
@@ -300,15 +307,13 @@ fn examine(candidate: &Path, precautions: &Precautions) -> Result<Option<Known>,
     };
     if !precautions.isolated {
         let answer = ask(&executable, None, precautions);
-        return Ok(answer.map(|answer| {
-            let itself = is_interpreter(&answer.executable);
-            Known {
-                executable: itself
-                    .then(|| answer.executable.clone())
-                    .unwrap_or(executable),
-                answer,
-                parts: Vec::new(),
-            }
+        return Ok(answer.map(|answer| Known {
+            executable: match is_interpreter(&answer.executable) {
+                true => answer.executable.clone(),
+                false => executable,
+            },
+            answer,
+            parts: Vec::new(),
         }));
     }
     // A program that means another interpreter is a part of it, and that one is judged by itself.

@@ -64,6 +64,56 @@ fn home(heddle: &Heddle) -> PathBuf {
 }
 
 #[test]
+fn nothing_of_a_start_is_imported_from_where_code_can_write() {
+    let heddle = Heddle::new();
+    let mark = heddle.path("mark");
+    let plant = format!("open({mark:?}, 'a').write(__name__ + ' ')\n");
+    let names = [
+        "zmq",
+        "IPython",
+        "debugpy",
+        "comm",
+        "usercustomize",
+        "sitecustomize",
+    ];
+    for name in ["ipykernel_launcher", "ipykernel"].iter().chain(&names) {
+        heddle.write(&format!("{name}.py"), &plant);
+        heddle.write(&format!("source/{name}.py"), &plant);
+    }
+    heddle.write("beside.py", "x = 6");
+    heddle.write("source/inner.py", "x = 7");
+    let spec = r#"{"argv": ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}"#;
+    heddle.write("jupyter/kernels/mine/kernel.json", spec);
+    let code = "import beside, inner, os, multiprocessing\n\
+                print(beside.x * inner.x, os.environ['PYTHONPATH'])\n\
+                print(multiprocessing.get_context('spawn').Pool(1).map(abs, [-1]))";
+    let source = heddle.cwd().join("source");
+    let printed = format!("42 {}\n[1]\n", source.display());
+    for kernel in [&[][..], &["--kernel", "mine"]] {
+        let arguments = [&["run", "--mode", "local"], kernel, &["-c", "1"]].concat();
+        let command = |arguments: &[&str]| {
+            let mut command = heddle.command(arguments);
+            command
+                .env("PYTHONPATH", &source)
+                .env("JUPYTER_PATH", heddle.cwd().join("jupyter"));
+            finish(command.spawn().unwrap())
+        };
+        command(&arguments).assert_done("1\n");
+        assert!(!mark.exists(), "{:?}", std::fs::read_to_string(&mark));
+        // The user's own code finds what is there, the interpreters that it starts all of it.
+        let arguments = [&["run", "--mode", "local"], kernel, &["-c", code]].concat();
+        command(&arguments).assert_code(0).assert_out(&printed);
+        let _ = std::fs::remove_file(&mark);
+    }
+    // As front ends start it, what was planted runs.
+    let by_hand = Command::new(managed_python())
+        .args(["-m", "ipykernel_launcher", "--version"])
+        .current_dir(heddle.cwd())
+        .status();
+    assert!(by_hand.unwrap().success() && mark.exists());
+}
+
+#[test]
 fn two_at_once_make_it_once_and_both_succeed() {
     let heddle = Heddle::bare();
     let start = || {

@@ -32,6 +32,8 @@ pub struct Precautions {
     pub isolated: bool,
     /// Why a folder with a Python in it is not shown to code, if it is not.
     pub refusal: fn(&Path) -> Option<String>,
+    /// Whether a path is in a place of which code is never given anything to write to.
+    pub out_of_reach: fn(&Path) -> bool,
 }
 
 impl Default for Precautions {
@@ -41,6 +43,7 @@ impl Default for Precautions {
             folders: Vec::new(),
             isolated: true,
             refusal: |_| None,
+            out_of_reach: |_| false,
         }
     }
 }
@@ -127,6 +130,12 @@ impl Environment {
             && self.installation.is_none()
             && !has(MARKS[0])
             && (!has(MARKS[1]) || has(CONDA))
+    }
+
+    /// The interpreter of the installation that it was made from.
+    pub fn origin(&self) -> Option<PathBuf> {
+        let installation = self.installation.as_ref()?;
+        Some(installation.join("bin").join(&self.version))
     }
 
     /// What changes with it.
