@@ -122,8 +122,14 @@ fn main() -> io::Result<()> {
 
 impl Bench {
     fn prepare() -> io::Result<Bench> {
-        let python = python::find_or_make(&mut |progress| eprintln!("{progress}"))
-            .map_err(io::Error::other)?;
+        let python = python::find_or_make(
+            &heddle::kernel::python::Precautions {
+                isolated: false,
+                ..heddle::kernel::python::Precautions::default()
+            },
+            &mut |progress| eprintln!("{progress}"),
+        )
+        .map_err(io::Error::other)?;
         let bench = Bench {
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .enable_all()

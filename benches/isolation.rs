@@ -43,8 +43,14 @@ mod linux {
     }
 
     pub fn main() -> io::Result<()> {
-        let python = python::managed_or_make(&mut |progress| eprintln!("{progress}"))
-            .map_err(io::Error::other)?;
+        let python = python::managed_or_make(
+            &heddle::kernel::python::Precautions {
+                isolated: false,
+                ..heddle::kernel::python::Precautions::default()
+            },
+            &mut |progress| eprintln!("{progress}"),
+        )
+        .map_err(io::Error::other)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

@@ -10,6 +10,10 @@ of one of Python's own.
 - ``tag`` prints what its compiled modules are for, as JSON.
 - ``pip ...`` is pip, in the copy that Python's ensurepip brings where the
   environment has none.
+
+``--beside SITE`` before the command: the environment is another Python's, with
+its packages in the folder SITE. Code may have written there: it is read, and
+nothing of it is imported or run.
 """
 
 import glob
@@ -35,6 +39,26 @@ def find_pip():
             if wheels:
                 sys.path.insert(0, wheels[-1])
                 return
+
+
+class Nothing:
+    """What an import finds in a folder that is only read."""
+
+    def find_spec(self, fullname, target=None):
+        return None
+
+
+def look_beside(site):
+    """Let `site` have the place of this Python's own packages."""
+    find_pip()
+    import pip  # noqa: F401
+
+    # pip's other way to look asks the importers of the folders, of which this one has none.
+    os.environ["_PIP_USE_IMPORTLIB_METADATA"] = "1"
+    own = ("site-packages", "dist-packages")
+    sys.path[:] = [path for path in sys.path if os.path.basename(path) not in own]
+    sys.path.append(site)
+    sys.path_importer_cache[site] = Nothing()
 
 
 def normal(name):
@@ -75,7 +99,10 @@ def needed(site, roots):
 
 
 def main(command, *arguments):
-    if command == "installed":
+    if command == "--beside":
+        look_beside(arguments[0])
+        main(*arguments[1:])
+    elif command == "installed":
         print(json.dumps({name: found.version for name, found in installed().items()}))
     elif command == "needed":
         print(json.dumps(needed(arguments[0], arguments[1:])))

@@ -106,7 +106,8 @@ pub async fn prepare(
     let launcher =
         setup::launcher(&loaded.settings, Author::Model, &mut setup::Said::print).await?;
     tokio::task::spawn_blocking(move || {
-        let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+        let precautions = setup::precautions(&loaded, launcher.isolates(), &kernel);
+        let choice = setup::choose_kernel(&loaded.settings, &*launcher, &precautions)?;
         let setup = setup::conversation(&global, &loaded, llm, launcher, choice, &kernel)?;
         Ok((loaded, setup))
     })

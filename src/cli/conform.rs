@@ -98,11 +98,14 @@ impl Conform {
             let connection = ConnectionInfo::from_json(&bytes).map_err(|error| cannot(&error))?;
             return Ok(Target::Running(Box::new(connection)));
         }
-        let settings = setup::load(global, Uses::NOTHING, &[])?.settings;
+        let loaded = setup::load(global, Uses::NOTHING, &[])?;
+        // It is started as a front end would.
+        let precautions = setup::precautions(&loaded, false, &KernelArgs::default());
+        let settings = loaded.settings;
         let options = Options {
             tap: None,
             launcher: Arc::new(Local::new()?),
-            choice: Choice::of(Some(&self.kernel), &mut |_| {})?,
+            choice: Choice::of(Some(&self.kernel), &precautions, &mut |_| {})?,
             transport: match self.transport.as_str() {
                 "ipc" => Transport::Ipc,
                 _ => Transport::Tcp,

@@ -51,6 +51,7 @@ impl Doctor {
         };
         let examination = Examination {
             survey: &survey,
+            precautions: setup::precautions(&survey.loaded, true, &KernelArgs::default()),
             workspace,
             ask_model: self.model,
             fix: self.fix,

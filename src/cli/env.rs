@@ -11,6 +11,7 @@ use super::setup::{self, Steps};
 use super::table::table;
 use super::trust::Uses;
 use super::{Global, own_kernel};
+use crate::config::KernelMode;
 use crate::kernel::Choice;
 use crate::kernel::packages::{PROPOSAL, Packages, PackagesError, Pin, Requirement};
 
@@ -226,7 +227,11 @@ impl Kernel {
         own_kernel::unfold(&mut loaded.settings);
         let launcher = setup::image_launcher(&loaded.settings).await?;
         tokio::task::spawn_blocking(move || {
-            let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+            // What code in other modes may have changed is judged whatever this launcher does.
+            let mode = loaded.settings.execution_service.kernel_mode;
+            let isolated = launcher.isolates() || mode != KernelMode::Local;
+            let precautions = setup::precautions(&loaded, isolated, &KernelArgs::default());
+            let choice = setup::choose_kernel(&loaded.settings, &*launcher, &precautions)?;
             if let Choice::InImage { image, .. } = &choice {
                 setup::note(&format!("For kernels in containers of {image}."));
             }

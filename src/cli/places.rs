@@ -115,6 +115,41 @@ pub fn own(path: &Path) -> Option<String> {
     ))
 }
 
+/// Why an environment of Python, or an installation, is not shown to code, though it may lie in a hidden folder of a home.
+pub fn refusal_of_python(path: &Path) -> Option<String> {
+    const ENVIRONMENTS: [&str; 2] = ["pyvenv.cfg", "conda-meta"];
+    let is_environment = || ENVIRONMENTS.iter().any(|mark| path.join(mark).exists());
+    let holds_more = |home: PathBuf| {
+        let hidden = path
+            .strip_prefix(&home)
+            .is_ok_and(|inside| inside.components().count() == 1)
+            && path
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        home.starts_with(path) || hidden && !is_environment()
+    };
+    if homes(path).into_iter().any(holds_more) {
+        return Some(format!(
+            "{} has a Python in it, and keys and settings too. Install Python in a folder of its own",
+            path.display()
+        ));
+    }
+    let own = crate::folders::all().filter_map(|folder| folder.canonicalize().ok());
+    if let Some(own) = own.into_iter().find(|own| own.starts_with(path)) {
+        return Some(format!(
+            "{} is Heddle's, and never given to a kernel",
+            own.display()
+        ));
+    }
+    let is_system = SYSTEM.iter().any(|system| path == Path::new(system)) && path != Path::new("/");
+    let is_hidden = secret(path).is_some();
+    match is_system || is_hidden {
+        // What a kernel has anyway, and what was looked at above.
+        true => None,
+        false => refusal(path),
+    }
+}
+
 /// Places that hold keys: the whole of a home, and what is hidden in one.
 pub fn secret(path: &Path) -> Option<String> {
     for home in homes(path) {

@@ -90,10 +90,11 @@ impl Run {
         };
         let launcher = setup::launcher(&settings, author, &mut setup::Said::print).await?;
         let cwd = setup::working_directory(&*launcher, &mut setup::Said::print)?;
+        let precautions = setup::precautions(&loaded, launcher.isolates(), &self.kernel);
         let (chosen, known) = (launcher.clone(), Arc::new(loaded));
         let loaded = known.clone();
         let (choice, packages) = tokio::task::spawn_blocking(move || {
-            let choice = setup::choose_kernel(&loaded.settings, &*chosen)?;
+            let choice = setup::choose_kernel(&loaded.settings, &*chosen, &precautions)?;
             let packages = setup::packages(&loaded, &choice, &*chosen, &mut setup::Said::print);
             Ok::<_, CliError>((choice, packages))
         })

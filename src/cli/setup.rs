@@ -20,6 +20,7 @@ use crate::isolation::kept::lexical;
 use crate::isolation::resolve::{Resolver, escaped};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::packages::{Packages, PackagesError, Proposal};
+use crate::kernel::python::Precautions;
 use crate::kernel::{
     Choice, Grants, KernelError, Launcher, Local, Mount, Options, Project, python,
 };
@@ -409,7 +410,7 @@ pub fn working_directory(launcher: &dyn Launcher, tell: Tell) -> Result<PathBuf,
             ))),
         };
     }
-    let own = cwd.join("heddle");
+    let own = own_folder(&cwd);
     if let Some(reason) = places::own(&own) {
         return Err(CliError::Usage(format!(
             "code cannot work here: {reason}, and start there"
@@ -434,9 +435,14 @@ fn machine_memory() -> u64 {
 }
 
 /// The kernel to start: the launcher's own, or found, or made with progress shown. Blocking.
-pub fn choose_kernel(settings: &Settings, launcher: &dyn Launcher) -> Result<Choice, CliError> {
+pub fn choose_kernel(
+    settings: &Settings,
+    launcher: &dyn Launcher,
+    precautions: &Precautions,
+) -> Result<Choice, CliError> {
     let bar = Steps::new();
-    choose_kernel_telling(settings, launcher, None, &mut |step| bar.show(step))
+    let progress = &mut |step: &str| bar.show(step);
+    choose_kernel_telling(settings, launcher, None, precautions, progress)
 }
 
 /// The same, on this `python` where no kernel is named, with progress told to somebody. Blocking.
@@ -444,24 +450,54 @@ pub fn choose_kernel_telling(
     settings: &Settings,
     launcher: &dyn Launcher,
     python: Option<&Path>,
+    precautions: &Precautions,
     progress: python::Progress,
 ) -> Result<Choice, CliError> {
     if let Some(choice) = launcher.choice() {
         return Ok(choice);
     }
     match (settings.kernel.name.as_deref(), python) {
-        (None, Some(python)) => Ok(Choice::Python(python::at(python)?)),
-        (name, _) => Ok(Choice::of(name, progress)?),
+        (None, Some(python)) => Ok(Choice::Python(python::at(python, precautions)?)),
+        (name, _) => Ok(Choice::of(name, precautions, progress)?),
     }
 }
 
+/// What this machine's interpreters are judged by, for code that can write to the project, to the working directory and
+/// to what else is granted.
+pub fn precautions(loaded: &Loaded, isolated: bool, args: &KernelArgs) -> Precautions {
+    let cwd = std::env::current_dir().ok();
+    let own = cwd.as_deref().map(own_folder);
+    // What cannot be granted is told where it is to be granted.
+    let granted = grants(loaded, args).map_or_else(|_| Vec::new(), |it| it.mounts);
+    let granted = granted.into_iter().filter(|mount| mount.writable);
+    let folders = own.into_iter().chain(cwd).chain(loaded.project_dir.clone());
+    let folders = folders.chain(granted.map(|mount| mount.path));
+    Precautions {
+        // A home, for one, is never given to code as a whole.
+        folders: folders
+            .filter(|folder| places::refusal(folder).is_none())
+            .collect(),
+        isolated,
+        refusal: places::refusal_of_python,
+        out_of_reach: |path| places::secret(path).is_some(),
+    }
+}
+
+/// Where code works, for who starts it in a folder that it is not given.
+fn own_folder(folder: &Path) -> PathBuf {
+    folder.join("heddle")
+}
+
 /// The kernel with the packages that Heddle pins. Blocking.
-pub fn managed_kernel(launcher: &dyn Launcher) -> Result<Choice, CliError> {
+pub fn managed_kernel(
+    launcher: &dyn Launcher,
+    precautions: &Precautions,
+) -> Result<Choice, CliError> {
     if let Some(choice) = launcher.choice() {
         return Ok(choice);
     }
     let bar = Steps::new();
-    let python = python::managed_or_make(&mut |step| bar.show(step));
+    let python = python::managed_or_make(precautions, &mut |step| bar.show(step));
     Ok(Choice::Python(python?))
 }
 

@@ -9,13 +9,14 @@ use crate::config::{KernelMode, Settings};
 use crate::isolation::namespaces_remedy;
 use crate::kernel::container::{Engine, EngineProblem, Surroundings, engine, image};
 use crate::kernel::mode::{self, Mode, Wanted};
-use crate::kernel::{discovery, prefixes, python};
+use crate::kernel::python::{self, Precautions};
+use crate::kernel::{discovery, prefixes};
 
 /// Free space below which a session may not have enough.
 const SCARCE: u64 = 1 << 30;
 
-pub(super) fn python() -> Vec<Check> {
-    let python = match python::find() {
+pub(super) fn python(precautions: &Precautions) -> Vec<Check> {
+    let python = match python::find(precautions) {
         Ok(Some(python)) => {
             let whose = if python.managed {
                 "made by Heddle"
@@ -35,10 +36,10 @@ pub(super) fn python() -> Vec<Check> {
         Err(error) => Check::fail(
             "Python",
             error.to_string(),
-            "sudo apt install python3 python3-venv",
+            "deactivate    (leaves the environment that is active)",
         ),
     };
-    let broken: Vec<String> = discovery::list(&prefixes())
+    let broken: Vec<String> = discovery::list(&prefixes(precautions), precautions)
         .into_iter()
         .filter_map(|kernel| Some(format!("{}: {}", kernel.name, kernel.spec.err()?)))
         .collect();

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::config::Survey;
 use crate::kernel::container::Surroundings;
+use crate::kernel::python::Precautions;
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -67,6 +68,8 @@ impl Check {
 pub struct Examination<'a> {
     /// The settings, and what is wrong with them.
     pub survey: &'a Survey,
+    /// What this machine's interpreters are judged by.
+    pub precautions: Precautions,
     /// Where sessions are kept.
     pub workspace: Option<std::path::PathBuf>,
     /// Whether the model is asked for a word, which costs a token.
@@ -91,7 +94,7 @@ pub async fn examine(examination: Examination<'_>, tell: Tell<'_>) {
     let survey = examination.survey;
     let settings = &survey.loaded.settings;
     let mut all = |checks: Vec<Check>| checks.into_iter().for_each(|it| tell(News::Check(it)));
-    all(machine::python());
+    all(machine::python(&examination.precautions));
     let (engine, checks) = machine::engine(&Surroundings::of_process(), settings).await;
     all(checks);
     all(vec![machine::sandbox(settings).await]);
@@ -108,5 +111,5 @@ pub async fn examine(examination: Examination<'_>, tell: Tell<'_>) {
     all(vec![
         leftovers::check(engine.as_ref(), examination.fix).await,
     ]);
-    trial::run(settings, tell).await;
+    trial::run(settings, &examination.precautions, tell).await;
 }

@@ -8,12 +8,13 @@ use crate::config::Settings;
 use crate::event::{Event, Status};
 use crate::executor::{Executor, Limits, NoInput, Places, interrupts};
 use crate::kernel::mode::{self, Mode, Wanted};
+use crate::kernel::python::Precautions;
 use crate::kernel::{Choice, Grants, KernelError, Launcher, Options};
 use crate::protocol::Transport;
 
 /// Makes the Python environment if there is none, which is told as a check of its own; then times the cell.
-pub(super) async fn run(settings: &Settings, tell: Tell<'_>) {
-    let (launcher, choice) = match prepare(settings, tell).await {
+pub(super) async fn run(settings: &Settings, precautions: &Precautions, tell: Tell<'_>) {
+    let (launcher, choice) = match prepare(settings, precautions, tell).await {
         Ok(prepared) => prepared,
         Err(error) => return tell(News::Check(failed(&error))),
     };
@@ -47,6 +48,7 @@ fn failed(error: &KernelError) -> Check {
 
 async fn prepare(
     settings: &Settings,
+    precautions: &Precautions,
     tell: Tell<'_>,
 ) -> Result<(Arc<dyn Launcher>, Choice), KernelError> {
     let chosen = mode::choose(Mode::Auto, &Wanted::of(settings)).await?;
@@ -56,7 +58,7 @@ async fn prepare(
     let started = Instant::now();
     // Something is told only if an environment has to be made.
     let mut made = false;
-    let choice = Choice::of(settings.kernel.name.as_deref(), &mut |step| {
+    let choice = Choice::of(settings.kernel.name.as_deref(), precautions, &mut |step| {
         made = true;
         tell(News::Step(step));
     })?;

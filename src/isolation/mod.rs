@@ -26,6 +26,8 @@ mod sandbox;
 mod seccomp;
 mod supervised;
 pub mod supervisor;
+#[cfg(target_os = "linux")]
+mod throwaway;
 
 pub use baseline::Baseline;
 pub use folder::remove as remove_folder;
@@ -38,6 +40,8 @@ pub use remedy::namespaces_remedy;
 #[cfg(target_os = "linux")]
 pub use sandbox::{RUN_FOLDER, Sandbox};
 pub use supervised::{Command, Exit, Signal, Supervised};
+#[cfg(target_os = "linux")]
+pub use throwaway::Throwaway;
 
 /// The user inside, where Heddle itself runs as root: no account of the host should have this number.
 pub(crate) const STRANGER: u32 = 65_533;

@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::KernelError;
+use super::python::Precautions;
 use crate::protocol::KernelSpec;
 use crate::protocol::kernelspec::is_valid_name;
 
@@ -20,6 +21,8 @@ pub struct Installed {
     pub prefix: Option<PathBuf>,
     /// The specification, or why it cannot be used.
     pub spec: Result<KernelSpec, String>,
+    /// What the program that it names is judged by at each start.
+    pub precautions: Precautions,
 }
 
 /// A place on the search path.
@@ -78,7 +81,7 @@ pub fn user_data_folder() -> Option<PathBuf> {
 }
 
 /// All kernelspecs of this machine, by name; where two have one name, the one found first.
-pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
+pub fn list(prefixes: &[PathBuf], precautions: &Precautions) -> Vec<Installed> {
     let mut found: Vec<Installed> = Vec::new();
     for place in search_path(prefixes) {
         let entries = std::fs::read_dir(&place.folder).into_iter().flatten();
@@ -95,6 +98,7 @@ pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
                     spec: read(&folder),
                     prefix: place.prefix.clone(),
                     folder,
+                    precautions: precautions.clone(),
                 });
             }
         }
@@ -104,8 +108,12 @@ pub fn list(prefixes: &[PathBuf]) -> Vec<Installed> {
 }
 
 /// The kernelspec of this name, which is not case-sensitive.
-pub fn find(name: &str, prefixes: &[PathBuf]) -> Result<Installed, KernelError> {
-    let all = list(prefixes);
+pub fn find(
+    name: &str,
+    prefixes: &[PathBuf],
+    precautions: &Precautions,
+) -> Result<Installed, KernelError> {
+    let all = list(prefixes, precautions);
     match all
         .iter()
         .find(|kernel| kernel.name.eq_ignore_ascii_case(name))

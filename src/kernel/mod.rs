@@ -15,6 +15,7 @@ pub mod packages;
 pub mod python;
 #[cfg(target_os = "linux")]
 mod sandboxed;
+mod start;
 mod tap;
 
 pub use bare::Bare;
@@ -41,7 +42,7 @@ use crate::transport::TransportError;
 use discovery::Installed;
 use disk::Disks;
 use joined::Joined;
-use python::Python;
+use python::{Precautions, Python};
 
 /// How long a kernel that was asked to end may take before it is told to (SIGTERM), and then before it is made to.
 const POLITE: Duration = Duration::from_secs(2);
@@ -168,10 +169,14 @@ pub enum Choice {
 
 impl Choice {
     /// The kernelspec of this name, or without a name the user's Python, made if need be.
-    pub fn of(name: Option<&str>, progress: python::Progress) -> Result<Choice, KernelError> {
+    pub fn of(
+        name: Option<&str>,
+        precautions: &Precautions,
+        progress: python::Progress,
+    ) -> Result<Choice, KernelError> {
         match name {
-            None => python::find_or_make(progress).map(Choice::Python),
-            Some(name) => discovery::find(name, &prefixes())
+            None => python::find_or_make(precautions, progress).map(Choice::Python),
+            Some(name) => discovery::find(name, &prefixes(precautions), precautions)
                 .map(|installed| Choice::Installed(Box::new(installed))),
         }
     }
@@ -199,16 +204,30 @@ impl Choice {
         (python && spec.language.eq_ignore_ascii_case("python")).then_some(program)
     }
 
+    /// What its program is judged by.
+    fn precautions(&self) -> Precautions {
+        match self {
+            Choice::Python(python) => python.precautions.clone(),
+            Choice::Installed(installed) => installed.precautions.clone(),
+            Choice::InImage { .. } => Precautions::default(),
+        }
+    }
+
     /// Files and folders of the host that the kernel's program is made of.
-    fn program(&self, resource_dir: &std::path::Path) -> Vec<PathBuf> {
-        let mut program = self
-            .interpreter()
-            .map_or_else(Vec::new, |path| python::parts(&path));
+    fn program(
+        &self,
+        resource_dir: &std::path::Path,
+        precautions: &Precautions,
+    ) -> Result<Vec<PathBuf>, KernelError> {
+        let mut program = match self.interpreter() {
+            Some(path) => python::parts(&path, precautions)?,
+            None => Vec::new(),
+        };
         if let Choice::Installed(installed) = self {
             program.push(resource_dir.to_path_buf());
             program.extend(installed.prefix.clone());
         }
-        program
+        Ok(program)
     }
 
     /// The specification, with its interpreter made exact.
@@ -243,6 +262,7 @@ impl Choice {
                         spec.argv[0] = exact.to_string_lossy().into_owned();
                     }
                 }
+                spec.argv = start::of(spec.argv);
                 Ok((spec, installed.folder.clone()))
             }
         }
@@ -253,9 +273,11 @@ impl Choice {
 fn ipykernel(python: String) -> KernelSpec {
     let argv = ["-m", "ipykernel_launcher", "-f", "{connection_file}"];
     KernelSpec {
-        argv: std::iter::once(python)
-            .chain(argv.map(str::to_owned))
-            .collect(),
+        argv: start::of(
+            std::iter::once(python)
+                .chain(argv.map(str::to_owned))
+                .collect(),
+        ),
         display_name: "Python 3 (ipykernel)".into(),
         language: "python".into(),
         // Else the debugger's start-up advice is printed into the first cell.
@@ -265,12 +287,13 @@ fn ipykernel(python: String) -> KernelSpec {
 }
 
 /// The environments whose kernelspecs are found: the active one and the one that Heddle made.
-pub fn prefixes() -> Vec<PathBuf> {
+pub fn prefixes(precautions: &Precautions) -> Vec<PathBuf> {
     let active = ["VIRTUAL_ENV", "CONDA_PREFIX"]
         .into_iter()
         .filter_map(std::env::var_os)
         .map(PathBuf::from);
-    let found = python::find().ok().flatten().map(|python| python.prefix);
+    let found = python::find(precautions).ok().flatten();
+    let found = found.map(|python| python.prefix);
     let mut prefixes: Vec<PathBuf> = active.chain(found).collect();
     prefixes.dedup();
     prefixes
@@ -587,12 +610,22 @@ async fn launch(
     let in_image = matches!(options.choice, Choice::InImage { .. });
     let parent =
         std::env::vars_os().filter(|(name, _)| !in_image || environment::means_the_same(name));
-    let env = environment::kernel_environment(parent, spec_env, options.env.clone());
+    let mut env = environment::kernel_environment(parent, spec_env, options.env.clone());
+    let mounts = options.grants.mounts.iter();
+    let writable = mounts.filter(|mount| mount.writable);
+    let writable = writable.map(|mount| &*mount.path);
+    let folders = std::iter::once(&*options.cwd).chain(writable);
+    let precautions = options.choice.precautions().and(folders);
+    start::hold_back(&argv, &mut env, &precautions);
+    let program = match options.launcher.isolates() {
+        true => options.choice.program(resource_dir, &precautions)?,
+        false => Vec::new(),
+    };
     let launch = Launch {
         argv,
         env,
         cwd: options.cwd.clone(),
-        program: options.choice.program(resource_dir),
+        program,
         grants: options.grants.clone(),
         folder: folder.path().to_path_buf(),
     };

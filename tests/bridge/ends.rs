@@ -176,8 +176,9 @@ async fn a_bridge_ends_with_the_server_that_started_it() {
 #[tokio::test]
 async fn a_shutdown_ends_what_makes_a_python_environment() {
     let mut served = Served::before_it_starts(Transport::Ipc);
-    let bin = served.folder.path().join("bin");
-    std::fs::create_dir(&bin).unwrap();
+    let installation = served.folder.path().join("installation");
+    let bin = installation.join("bin");
+    std::fs::create_dir_all(&bin).unwrap();
     // A Python without ipykernel, whose pip takes its time.
     let python = r#"#!/bin/sh
 case "$*" in
@@ -186,9 +187,14 @@ case "$*" in
     *) echo '{"executable": "'"$0"'", "prefix": "/nowhere", "version": [3, 12], "tag": "x", "ipykernel": false, "path": []}' ;;
 esac
 "#;
-    std::fs::write(bin.join("python3"), python).unwrap();
+    // It has the layout of an installation.
+    let library = installation.join("lib/python3.12");
+    std::fs::create_dir_all(&library).unwrap();
+    std::fs::write(library.join("os.py"), "").unwrap();
+    std::fs::write(bin.join("python3.12"), python).unwrap();
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(bin.join("python3"), executable).unwrap();
+    std::fs::set_permissions(bin.join("python3.12"), executable).unwrap();
+    std::os::unix::fs::symlink("python3.12", bin.join("python3")).unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut command = served.command(&["--mode", "local"]);
     command

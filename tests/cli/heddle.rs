@@ -26,9 +26,15 @@ const MARK: &str = "HEDDLE_TEST_MARK";
 pub fn managed_python() -> &'static Path {
     static PYTHON: OnceLock<PathBuf> = OnceLock::new();
     PYTHON.get_or_init(|| {
-        heddle::kernel::python::managed_or_make(&mut |step| eprintln!("{step}"))
-            .expect("the Python environment can be made")
-            .executable
+        heddle::kernel::python::managed_or_make(
+            &heddle::kernel::python::Precautions {
+                isolated: false,
+                ..heddle::kernel::python::Precautions::default()
+            },
+            &mut |step| eprintln!("{step}"),
+        )
+        .expect("the Python environment can be made")
+        .executable
     })
 }
 

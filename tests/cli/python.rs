@@ -1,20 +1,20 @@
 //! The Python environment that Heddle makes for itself, and what it says where it cannot.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::heddle::{Heddle, Ran, finish, managed_python};
 
-/// A `python3` of our own making on PATH: `venv` and `pip` are shell code for `python3 -m venv DIR` and
-/// `DIR/bin/python -m pip …`.
+/// A `python3` of our own making on PATH, a link into what looks like an installation: `venv` and `pip` are shell code
+/// for `python3 -m venv DIR` and `DIR/bin/python -m pip …`.
 pub fn with_fake_python(heddle: &Heddle, version: &str, venv: &str, pip: &str) {
     let script = format!(
         r#"#!/bin/sh
 case "$1 $2" in
 "-m venv") {venv} ;;
 "-m pip") {pip} ;;
-"-m "*) echo "this is no kernel" >&2; exit 9 ;;
+"-c "*) echo "this is no kernel" >&2; exit 9 ;;
 # Whatever it is asked about itself.
 *) echo '{{"executable": "{path}", "prefix": "/nosuch", "base_prefix": "/nosuch", "version": {version},
     "tag": "fake", "ipykernel": false, "path": []}}' ;;
@@ -22,9 +22,21 @@ esac
 "#,
         path = heddle.path("bin/python3").display()
     );
-    let path = heddle.path("bin/python3");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let version = version.trim_matches(['[', ']']).replace(", ", ".");
+    installation(&heddle.path("installation"), &version, &script);
+    let interpreter = heddle.path(&format!("installation/bin/python{version}"));
+    std::os::unix::fs::symlink(interpreter, heddle.path("bin/python3")).unwrap();
+}
+
+/// A folder with the layout of an installation of Python, whose interpreter is this script.
+pub fn installation(prefix: &Path, version: &str, script: &str) {
+    let library = prefix.join(format!("lib/python{version}"));
+    std::fs::create_dir_all(&library).unwrap();
+    std::fs::write(library.join("os.py"), "").unwrap();
+    std::fs::create_dir_all(prefix.join("bin")).unwrap();
+    let interpreter = prefix.join(format!("bin/python{version}"));
+    std::fs::write(&interpreter, script).unwrap();
+    std::fs::set_permissions(&interpreter, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// Makes `DIR/bin/python` a copy of this `python3`, as the module `venv` does.
@@ -49,6 +61,56 @@ fn home(heddle: &Heddle) -> PathBuf {
         .unwrap()
         .flatten();
     found.find(|entry| entry.path().is_dir()).unwrap().path()
+}
+
+#[test]
+fn nothing_of_a_start_is_imported_from_where_code_can_write() {
+    let heddle = Heddle::new();
+    let mark = heddle.path("mark");
+    let plant = format!("open({mark:?}, 'a').write(__name__ + ' ')\n");
+    let names = [
+        "zmq",
+        "IPython",
+        "debugpy",
+        "comm",
+        "usercustomize",
+        "sitecustomize",
+    ];
+    for name in ["ipykernel_launcher", "ipykernel"].iter().chain(&names) {
+        heddle.write(&format!("{name}.py"), &plant);
+        heddle.write(&format!("source/{name}.py"), &plant);
+    }
+    heddle.write("beside.py", "x = 6");
+    heddle.write("source/inner.py", "x = 7");
+    let spec = r#"{"argv": ["python3", "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}"#;
+    heddle.write("jupyter/kernels/mine/kernel.json", spec);
+    let code = "import beside, inner, os, multiprocessing\n\
+                print(beside.x * inner.x, os.environ['PYTHONPATH'])\n\
+                print(multiprocessing.get_context('spawn').Pool(1).map(abs, [-1]))";
+    let source = heddle.cwd().join("source");
+    let printed = format!("42 {}\n[1]\n", source.display());
+    for kernel in [&[][..], &["--kernel", "mine"]] {
+        let arguments = [&["run", "--mode", "local"], kernel, &["-c", "1"]].concat();
+        let command = |arguments: &[&str]| {
+            let mut command = heddle.command(arguments);
+            command
+                .env("PYTHONPATH", &source)
+                .env("JUPYTER_PATH", heddle.cwd().join("jupyter"));
+            finish(command.spawn().unwrap())
+        };
+        command(&arguments).assert_done("1\n");
+        assert!(!mark.exists(), "{:?}", std::fs::read_to_string(&mark));
+        // The user's own code finds what is there, the interpreters that it starts all of it.
+        let arguments = [&["run", "--mode", "local"], kernel, &["-c", code]].concat();
+        command(&arguments).assert_code(0).assert_out(&printed);
+        let _ = std::fs::remove_file(&mark);
+    }
+    // As front ends start it, what was planted runs.
+    let by_hand = Command::new(managed_python())
+        .args(["-m", "ipykernel_launcher", "--version"])
+        .current_dir(heddle.cwd())
+        .status();
+    assert!(by_hand.unwrap().success() && mark.exists());
 }
 
 #[test]

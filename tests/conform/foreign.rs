@@ -60,6 +60,7 @@ fn kernel() -> Options {
     ];
     Options {
         choice: Choice::Installed(Box::new(Installed {
+            precautions: Default::default(),
             name: "deno".into(),
             folder: PathBuf::new(),
             prefix: None,

@@ -38,6 +38,7 @@ pub fn faulty(fault: &str) -> Options {
     ];
     Options {
         choice: Choice::Installed(Box::new(Installed {
+            precautions: Default::default(),
             name: "faulty".into(),
             folder: Default::default(),
             prefix: None,

@@ -5,6 +5,7 @@
 mod attacks;
 #[path = "../support/deaths.rs"]
 mod deaths;
+mod interpreters;
 #[path = "../support/limits.rs"]
 mod limits;
 #[path = "../support/paths.rs"]

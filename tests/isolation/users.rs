@@ -224,6 +224,7 @@ fn place(mode: Mode) -> Place {
         executable,
         prefix,
         managed: false,
+        precautions: Default::default(),
     });
     let mut place = Place::new(mode, launcher, choice, heddle(), scratch());
     place.surroundings.push(("VIRTUAL_ENV", active));

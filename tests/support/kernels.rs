@@ -16,7 +16,16 @@ use heddle::transport::Popped;
 /// A Python with ipykernel: the active environment's, or the one that Heddle makes once.
 pub fn python() -> &'static Python {
     static PYTHON: OnceLock<Python> = OnceLock::new();
-    PYTHON.get_or_init(|| python::find_or_make(&mut |line| eprintln!("{line}")).unwrap())
+    PYTHON.get_or_init(|| {
+        python::find_or_make(
+            &heddle::kernel::python::Precautions {
+                isolated: false,
+                ..heddle::kernel::python::Precautions::default()
+            },
+            &mut |line| eprintln!("{line}"),
+        )
+        .unwrap()
+    })
 }
 
 pub fn options(transport: Transport) -> Options {
@@ -39,6 +48,7 @@ pub fn command(argv: &[&str]) -> Options {
     Options {
         tap: None,
         choice: Choice::Installed(Box::new(Installed {
+            precautions: Default::default(),
             name: "odd".into(),
             folder: PathBuf::new(),
             prefix: None,

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use heddle::isolation::cgroup::Controller;
 use heddle::isolation::level::Level;
-use heddle::kernel::Mount;
 use heddle::kernel::container::Reach;
+use heddle::kernel::discovery::Installed;
+use heddle::kernel::{Choice, Mount};
+use heddle::protocol::KernelSpec;
 
 use crate::everywhere;
 use crate::place::{Mode, Running};
@@ -471,13 +473,34 @@ attempt(lambda: os.unlink('heddle.toml'))";
     });
 }
 
+/// A kernel of this Python that is nothing but this code.
+fn running(choice: &Choice, code: &str) -> Choice {
+    let (program, prefix) = match choice {
+        Choice::Python(python) => (
+            python.executable.display().to_string(),
+            Some(&python.prefix),
+        ),
+        _ => ("python3".to_owned(), None),
+    };
+    let argv = [&program, "-c", code, "{connection_file}"];
+    Choice::Installed(Box::new(Installed {
+        name: "code".into(),
+        folder: "/usr/share".into(),
+        prefix: prefix.cloned(),
+        spec: Ok(KernelSpec {
+            argv: argv.map(str::to_owned).into(),
+            ..KernelSpec::default()
+        }),
+        precautions: Default::default(),
+    }))
+}
+
 /// A socket that is swapped for a link would lead Heddle, which is outside, to any socket of the user's.
 #[test]
 fn a_socket_that_is_a_link_is_not_followed() {
     everywhere(async |mut place| {
         let host = Victim::new();
         let target = host.path("docker.sock");
-        // Found before the real one, since the kernel starts in this folder.
         let code = format!(
             "
 import json, os, sys, time
@@ -488,7 +511,7 @@ for channel in ['shell', 'iopub', 'stdin', 'control', 'hb']:
 open('linked', 'w').close()
 time.sleep(100)"
         );
-        std::fs::write(place.workspace.path().join("ipykernel_launcher.py"), code).unwrap();
+        place.choice = running(&place.choice, &code);
         place.start_timeout = Duration::from_secs(4);
         assert!(place.try_start().await.is_err());
         let made = |name: &str| place.workspace.path().join(name).exists();

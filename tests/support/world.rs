@@ -45,7 +45,13 @@ pub async fn eventually(time: Duration, what: &str, mut condition: impl FnMut() 
 pub fn python() -> &'static Path {
     static PREFIX: OnceLock<PathBuf> = OnceLock::new();
     PREFIX.get_or_init(|| {
-        let made = heddle::kernel::python::managed_or_make(&mut |step| eprintln!("{step}"));
+        let made = heddle::kernel::python::managed_or_make(
+            &heddle::kernel::python::Precautions {
+                isolated: false,
+                ..heddle::kernel::python::Precautions::default()
+            },
+            &mut |step| eprintln!("{step}"),
+        );
         made.expect("a Python for the tests").prefix
     })
 }

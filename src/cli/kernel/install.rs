@@ -11,6 +11,7 @@ use crate::cli::setup::{self, Author};
 use crate::cli::trust::{self, Uses};
 use crate::cli::{Global, KernelArgs, own_kernel};
 use crate::config::{KernelMode, Loaded};
+use crate::kernel::python::Precautions;
 use crate::kernel::{Choice, Kernel, discovery};
 use crate::protocol::content::KernelInfoReply;
 use crate::protocol::kernelspec::is_valid_name;
@@ -197,7 +198,12 @@ impl Uninstall {
     pub fn run(self) -> Result<Exit, CliError> {
         let folder = match self.place.is_given() {
             true => self.place.kernels()?.join(self.name.to_ascii_lowercase()),
-            false => discovery::find(&self.name, &crate::kernel::prefixes())?.folder,
+            false => {
+                // Only looked for: nothing of it is started.
+                let precautions = Precautions::default();
+                let prefixes = crate::kernel::prefixes(&precautions);
+                discovery::find(&self.name, &prefixes, &precautions)?.folder
+            }
         };
         if !folder.exists() {
             return Err(CliError::Usage(format!(
@@ -273,9 +279,10 @@ async fn first_start(
     let (options, python) = tokio::task::spawn_blocking({
         let (loaded, args, cwd) = (loaded.clone(), args.clone(), work.path().to_owned());
         move || {
-            let choice = setup::choose_kernel(&loaded.settings, &*launcher)?;
+            let precautions = setup::precautions(&loaded, launcher.isolates(), &args);
+            let choice = setup::choose_kernel(&loaded.settings, &*launcher, &precautions)?;
             let python = match &choice {
-                Choice::Python(python) => Some(python.interpreter()),
+                Choice::Python(python) => Some(python.executable.clone()),
                 _ => None,
             };
             let options = setup::kernel_options(&loaded, launcher, choice, &cwd, &args)?;

@@ -8,18 +8,26 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::table::{shortened, table};
 use crate::cli::{Global, setup};
-use crate::kernel::{connections, discovery, prefixes, python};
+use crate::kernel::python::{self, Precautions};
+use crate::kernel::{connections, discovery, prefixes};
 use crate::protocol::ConnectionInfo;
 
 /// Columns of a running kernel's name.
 const NAME: usize = 40;
 
 pub async fn run(global: &Global) -> Result<Exit, CliError> {
-    let python = python::find()?;
-    let installed = discovery::list(&prefixes());
     // Other kernels are listed whatever the settings are.
-    let sessions = setup::read(global, &[]);
-    let sessions = sessions.map_or_else(|_| Vec::new(), |loaded| setup::running_sessions(&loaded));
+    let loaded = setup::read(global, &[]).ok();
+    let precautions = match &loaded {
+        Some(loaded) => setup::precautions(loaded, true, &KernelArgs::default()),
+        None => Precautions::default(),
+    };
+    let (python, problem) = match python::find(&precautions) {
+        Ok(python) => (python, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let installed = discovery::list(&prefixes(&precautions), &precautions);
+    let sessions = loaded.map_or_else(Vec::new, |loaded| setup::running_sessions(&loaded));
     let running: Vec<(PathBuf, ConnectionInfo)> = connections::answering(&sessions).collect().await;
     if global.json {
         let kernels: Vec<serde_json::Value> = installed
@@ -41,8 +49,9 @@ pub async fn run(global: &Global) -> Result<Exit, CliError> {
         print(&format!("{listing}\n"))?;
         return Ok(Exit::Done);
     }
-    let mut text = match python {
-            Some(python) => format!(
+    let mut text = match (python, problem) {
+            (_, Some(problem)) => format!("Without --kernel: {problem}\n"),
+            (Some(python), None) => format!(
                 "Without --kernel: {}{}\n",
                 python.executable.display(),
                 if python.managed {
@@ -51,7 +60,7 @@ pub async fn run(global: &Global) -> Result<Exit, CliError> {
                     ""
                 }
             ),
-            None => "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when \
+            (None, None) => "Without --kernel: no Python here has ipykernel yet; Heddle makes an environment of its own when \
                      it first needs one.\n"
                 .to_owned(),
         };

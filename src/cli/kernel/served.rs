@@ -308,7 +308,9 @@ impl Served {
     ) -> Result<(Options, Option<Packages>), CliError> {
         let settings = &loaded.settings;
         let python = self.python.as_deref();
-        let choice = setup::choose_kernel_telling(settings, &*launcher, python, progress);
+        let precautions = setup::precautions(loaded, launcher.isolates(), &self.args);
+        let choice =
+            setup::choose_kernel_telling(settings, &*launcher, python, &precautions, progress);
         let choice = choice.map_err(|error| match python {
             Some(_) if settings.kernel.name.is_none() => CliError::Missing(format!(
                 "{error} This kernel was installed with it. Run again: heddle kernel install"

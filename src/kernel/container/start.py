@@ -3,10 +3,9 @@
 import sys
 
 # Code that ran before may have left modules in the working directory.
-path, sys.path = sys.path, [p for p in sys.path if p]
-import ctypes, json, os, runpy
+sys.path[:] = [path for path in sys.path if path]
+import ctypes, json, os
 
-sys.path = path
 shown = json.loads(sys.argv.pop(2))
 
 
@@ -40,7 +39,7 @@ for mount in filter(differs, shown["mounts"]):
         "the container shows something else at " + ascii(mount["path"])[1:-1] + " than what was opened for it: "
         "something was put in its place meanwhile. Look what is there, then start again"
     )
-del shown, boot, differs, is_ours, path
+del shown, boot, differs, is_ours
 
 program = bytes.fromhex(sys.argv[1])
 
@@ -57,9 +56,9 @@ if program:
     if prctl(SET_SECCOMP, FILTER, ctypes.byref(pointed)) != 0:
         sys.exit("the filter of system calls is refused in the container: " + os.strerror(ctypes.get_errno()))
     del prctl, pointed
-if sys.argv[2] != "-m":
+if sys.argv[2] != "-c":
     os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 # Without the time that another Python takes to start.
-module = sys.argv[3]
-sys.argv[:4] = [module]
-runpy.run_module(module, run_name="__main__", alter_sys=True)
+code = sys.argv[3]
+sys.argv[:4] = ["-c"]
+exec(compile(code, "<string>", "exec"))

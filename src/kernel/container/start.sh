@@ -7,10 +7,11 @@ if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
 fi
-suits() {
-  command -v "$1" >/dev/null &&
+# In a folder where nobody puts modules.
+suits() (
+  cd / && command -v "$1" >/dev/null &&
     "$1" -c 'import importlib.util as u, sys; sys.exit(u.find_spec("ipykernel") is None)' 2>/dev/null
-}
+)
 python=$2
 if [ -z "$python" ]; then
   for python in python3 python /opt/*/bin/python3 /opt/*/bin/python ''; do

@@ -1,5 +1,6 @@
 //! Who is asked about packages: a Python of this machine, or one in a container's image.
 
+use std::ffi::OsStr;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -64,9 +65,15 @@ impl Asked {
     }
 }
 
-/// A Python of this machine, by its path.
+/// A Python of this machine.
 #[derive(Debug)]
-pub(super) struct Here(pub(super) PathBuf);
+pub(super) struct Here {
+    /// One that code cannot have changed; else the one that the packages are for, which is not executed.
+    pub(super) python: Result<PathBuf, PathBuf>,
+    /// Where the packages are of the Python that they are for, if that is another. They are read, and nothing of them is
+    /// imported.
+    pub(super) beside: Option<PathBuf>,
+}
 
 impl Interpreter for Here {
     fn run<'a>(
@@ -81,13 +88,22 @@ impl Interpreter for Here {
 
 impl Here {
     async fn execute(&self, args: &[String], line: Progress<'_>) -> Result<Said, PackagesError> {
-        let Here(python) = self;
+        let python = self.python.as_ref().map_err(|python| {
+            PackagesError::NoPython(format!(
+                "code may have changed {}, so it is not started outside of a sandbox, and no other Python here is of \
+                 its version. Install one (python3.X on PATH), or leave the environment: deactivate",
+                python.display()
+            ))
+        })?;
+        let beside = self.beside.as_ref();
+        let beside = beside.map(|site| [OsStr::new("--beside"), site.as_os_str()]);
         let failed = |error: std::io::Error| {
             PackagesError::NoPython(format!("{} cannot be started: {error}", python.display()))
         };
         let mut command = Command::new(python);
         command
             .args(["-I", "-c", DRIVER])
+            .args(beside.into_iter().flatten())
             .args(args)
             // A folder in which nobody puts modules.
             .current_dir("/")

@@ -138,10 +138,15 @@ impl Packages {
         let python = choice.interpreter().ok_or_else(|| {
             PackagesError::NoPython(format!("{} is no Python that can be asked", choice.name()))
         })?;
-        let tag = python::tag(&python).ok_or_else(|| {
+        let precautions = choice.precautions();
+        let tag = python::tag(&python, &precautions).ok_or_else(|| {
             PackagesError::NoPython(format!("{} does not answer", python.display()))
         })?;
-        Packages::at(project, &tag, Arc::new(Here(python)))
+        let (python, beside) = match python::outside(&python, &tag, &precautions) {
+            Some((python, beside)) => (Ok(python), beside),
+            None => (Err(python), None),
+        };
+        Packages::at(project, &tag, Arc::new(Here { python, beside }))
     }
 
     /// The packages for Pythons of this tag, found and installed by one of them.
