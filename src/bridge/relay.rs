@@ -561,3 +561,62 @@ pub fn unanswered(desk: &Desk, channel: Channel, request: &RawMessage, ename: &s
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::front::Front;
+    use crate::protocol::content::Status;
+    use crate::protocol::{ConnectionInfo, Message};
+    use futures_util::FutureExt;
+
+    /// What a client asks next must come behind the `idle` of a cell, whose reply it has: see [`Relay::ended`].
+    #[tokio::test]
+    async fn a_cell_ends_with_its_idle_whichever_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("k");
+        let info = ConnectionInfo::ipc(&place.to_string_lossy(), "key".into()).unwrap();
+        let (_front, desk) = Front::bind(&info).await.unwrap();
+        let relay = Relay::new(desk);
+        let cell = Message::request(ExecuteRequest::default(), "front", "user");
+        let id = cell.header.msg_id.clone();
+        let said = |content: Content| {
+            let message = Message::request(content, "kernel", "kernel").as_child_of(&cell);
+            message.encode()
+        };
+        let reply = || relay.take(Channel::Shell, said(ExecuteReply::default().into()));
+        let state =
+            |execution_state| relay.take(Channel::Iopub, said(Status { execution_state }.into()));
+        for reply_first in [true, false] {
+            relay.remember(
+                id.clone(),
+                Request {
+                    channel: Channel::Shell,
+                    msg_type: "execute_request".into(),
+                    request: cell.encode(),
+                    number: 0,
+                    begun: false,
+                    replied: None,
+                    idle: false,
+                },
+            );
+            state(ExecutionState::Busy);
+            assert!(relay.has_cells() && !relay.has_unfinished());
+            if reply_first {
+                reply();
+                // A second one is nobody's.
+                reply();
+                assert!(!relay.has_cells());
+                assert_eq!(relay.unfinished(), [id.clone()]);
+                assert!(relay.ended(&relay.unfinished()).now_or_never().is_none());
+                state(ExecutionState::Idle);
+            } else {
+                state(ExecutionState::Idle);
+                assert!(relay.has_cells());
+                reply();
+            }
+            assert!(relay.ended(&[id.clone()]).now_or_never().is_some());
+            assert!(!relay.has_cells() && lock(&relay.requests).is_empty());
+        }
+    }
+}

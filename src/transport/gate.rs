@@ -5,7 +5,6 @@
 //! waiting receiver that its peer has gone. Both are decided here, on the bytes.
 //! Framing: ZMTP 3.0 (RFC 23), section "Framing".
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
