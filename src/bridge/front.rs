@@ -10,7 +10,8 @@ use crate::protocol::{
     Channel, ConnectionInfo, Content, Message, ProtocolError, RawMessage, Signer, Verifier,
 };
 use crate::transport::{
-    Publisher, PublisherSender, Router, RouterSender, Subscription, TransportError, bind_heartbeat,
+    Guard, Publisher, PublisherSender, Router, RouterSender, Subscription, TransportError,
+    bind_heartbeat,
 };
 
 /// How long front ends may take to take the last messages.
@@ -33,7 +34,6 @@ pub struct Front {
     control: Router,
     stdin: Router,
     iopub: Publisher,
-    verifier: Verifier,
     _heartbeat: Box<dyn Send>,
 }
 
@@ -65,9 +65,16 @@ impl Front {
                 .into_frames()
             }
         };
-        let shell = Router::bind(info.address(Channel::Shell)).await?;
-        let control = Router::bind(info.address(Channel::Control)).await?;
-        let stdin = Router::bind(info.address(Channel::Stdin)).await?;
+        let verifier = Verifier::new(signer.clone());
+        // Of a holder of the key, for the first time.
+        let guard = Guard::new(move |frames| {
+            let message = RawMessage::parse(frames.clone());
+            message.is_ok_and(|message| verifier.verify(&message).is_ok())
+        });
+        let router = |channel, asks| Router::guarded(info.address(channel), guard.clone(), asks);
+        let shell = router(Channel::Shell, false).await?;
+        let control = router(Channel::Control, false).await?;
+        let stdin = router(Channel::Stdin, true).await?;
         let iopub = Publisher::bind(info.address(Channel::Iopub), gap).await?;
         let heartbeat = bind_heartbeat(info.address(Channel::Heartbeat)).await?;
         let desk = Desk {
@@ -75,7 +82,7 @@ impl Front {
             control: control.sender.clone(),
             stdin: stdin.sender.clone(),
             iopub: iopub.sender.clone(),
-            signer: signer.clone(),
+            signer,
             session,
             latest,
         };
@@ -84,7 +91,6 @@ impl Front {
             control,
             stdin,
             iopub,
-            verifier: Verifier::new(signer),
             _heartbeat: Box::new(heartbeat),
         };
         Ok((front, desk))
@@ -103,10 +109,7 @@ impl Front {
                 frames = self.stdin.recv() => (Channel::Stdin, frames?),
                 frames = self.shell.recv(), if shell => (Channel::Shell, frames?),
             };
-            let message = RawMessage::parse(frames);
-            if let Ok(message) = message
-                && self.verifier.verify(&message).is_ok()
-            {
+            if let Ok(message) = RawMessage::parse(frames) {
                 return Some(FromFront::Message(channel, message));
             }
         }

@@ -44,7 +44,7 @@ use relay::Relay;
 
 /// Bytes of requests that wait here for the kernel; beyond that the front ends wait.
 const WAITING: usize = 64 << 20;
-/// How long a cell waits for the kernel's start before it is told what it waits for.
+/// How long a cell waits for the kernel's start before it is told what it waits for, where that can be taken back.
 const SILENCE: Duration = Duration::from_millis(1500);
 /// How long a kernel may take to say who it is, once it is ready.
 const INTRODUCTION: Duration = Duration::from_secs(2);
@@ -101,6 +101,8 @@ struct Waiting {
     since: Instant,
     /// [`Relay::failures`] when it came: a cell is not run when one before it failed meanwhile.
     failures: u64,
+    /// Whether what is said about the wait can be taken back when the wait is over: see [`shows_notices`].
+    shows: bool,
     /// Whether it was told that it has begun, and what it waits for.
     told: bool,
     /// What it asks of the agent, where it is one of the agent's cells.
@@ -141,6 +143,8 @@ struct Bridge {
     used: bool,
     /// Finds out whether the `idle` of a cell was lost.
     probe: Option<JoinHandle<()>>,
+    /// Questions who the kernel is, that came behind the replies of these cells and before their `idle`.
+    behind: VecDeque<(Vec<String>, RawMessage)>,
 }
 
 /// Serves front ends on the addresses of `info` until one of them shuts the kernel down, or `abandoned` says that
@@ -176,6 +180,7 @@ pub async fn serve(
         place: conduct.place,
         used: false,
         probe: None,
+        behind: VecDeque::new(),
     };
     bridge.start();
     let end = tokio::select! {
@@ -200,6 +205,8 @@ enum Happened {
     Silence,
     /// Some cell may be late with its `idle`.
     Overdue,
+    /// The cells before the first question who the kernel is have ended.
+    InTurn,
     Idle,
 }
 
@@ -244,6 +251,12 @@ impl Bridge {
                 Happened::AskFailed => self.ask_failed(),
                 Happened::Room => self.pass_on(),
                 Happened::Overdue => self.look_for_lost(),
+                Happened::InTurn => {
+                    if let Some((_, question)) = self.behind.pop_front() {
+                        let info = self.answers.kernel_info();
+                        self.answer(Channel::Shell, &question, info);
+                    }
+                }
                 Happened::Idle => return End::Idle,
             }
         }
@@ -252,8 +265,8 @@ impl Bridge {
     async fn next(&mut self, idle: Option<Duration>) -> Happened {
         let client = self.eligible().and_then(|_| self.relay.client());
         let awaited = matches!(self.seat, Seat::Here(_)) && self.waits_for_cells();
-        let first_cell = self.waiting.iter().find(|waiting| waiting.is_cell());
-        let untold = first_cell
+        let shown = self.waiting.iter().find(|waiting| waiting.shows);
+        let untold = shown
             .filter(|cell| matches!(self.seat, Seat::Starting(_)) && !cell.told)
             .map(|cell| cell.since + SILENCE);
         let dies = match &self.seat {
@@ -272,6 +285,7 @@ impl Bridge {
             Some(()) = room(client.as_ref()) => Happened::Room,
             () = relay.cells_done(), if awaited => Happened::Room,
             Some(()) = moment(untold) => Happened::Silence,
+            Some(()) = in_turn(&relay, self.behind.front()) => Happened::InTurn,
             () = tokio::time::sleep(relay::OVERDUE), if relay.has_unfinished() => Happened::Overdue,
             () = quiet(&relay, &self.desk, idle), if idle.is_some() => Happened::Idle,
         }
@@ -309,6 +323,11 @@ impl Bridge {
                 }
             }
             (Channel::Stdin, _) => {}
+            // A client that waits for the `idle` of a cell asks this to find out whether it was lost: what a kernel
+            // publishes stays in order. So the answer must not overtake what is still on its way.
+            (Channel::Shell, "kernel_info_request") if self.relay.has_unfinished() => {
+                self.behind.push_back((self.relay.unfinished(), message));
+            }
             (_, "kernel_info_request") => {
                 let info = self.answers.kernel_info();
                 self.answer(channel, &message, info);
@@ -357,6 +376,7 @@ impl Bridge {
         self.waiting.push_back(Waiting {
             channel,
             wish: magic::of(&message),
+            shows: shows_notices(&message),
             message,
             bytes,
             since: Instant::now(),
@@ -484,9 +504,9 @@ impl Bridge {
         self.seat = Seat::Empty;
     }
 
-    /// Tells the first cell what it waits for: from the `first` time on, whatever there is to tell.
+    /// Tells the first cell that can show it what it waits for: from the `first` time on, whatever there is to tell.
     fn tell(&mut self, first: bool) {
-        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.is_cell()) else {
+        let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.shows) else {
             return;
         };
         let mut text = String::new();
@@ -660,6 +680,15 @@ fn is_quiet(cell: &RawMessage) -> bool {
     )
 }
 
+/// Whether what is said in a cell about its wait is gone when the wait is over, however long that was. A front end that
+/// names the cell keeps it on the screen and clears it when it is told to; to any other, a terminal or a program that
+/// collects text, what was said once is a part of the output for ever.
+fn shows_notices(cell: &RawMessage) -> bool {
+    let metadata: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&cell.metadata).unwrap_or_default();
+    is_cell(cell) && metadata.contains_key("cellId") && !is_quiet(cell)
+}
+
 /// Ends a task, and with it the kernel that it holds.
 async fn cut_off<T>(task: JoinHandle<T>) {
     task.abort();
@@ -693,6 +722,13 @@ async fn seated(seat: &mut Seat) -> Happened {
 /// Waits until a kernel can take more; none without a kernel.
 async fn room(client: Option<&Client>) -> Option<()> {
     client?.room().await;
+    Some(())
+}
+
+/// Waits until the cells before a question have ended; none without a question.
+async fn in_turn(relay: &Relay, question: Option<&(Vec<String>, RawMessage)>) -> Option<()> {
+    let (cells, _) = question?;
+    relay.ended(cells).await;
     Some(())
 }
 

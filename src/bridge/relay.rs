@@ -1,5 +1,6 @@
 //! What passes from the kernel to the front ends, and which of their requests it still owes an answer.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,8 +30,8 @@ const COMM_ID: usize = 256;
 /// How long an `idle` may come after its reply before it is looked into whether it was lost.
 pub const OVERDUE: Duration = Duration::from_secs(1);
 
-/// A request that the kernel has and has not replied to.
-struct Open {
+/// A request that the kernel has: until its reply, and a cell until its `idle` as well, in whichever order they come.
+struct Request {
     channel: Channel,
     msg_type: String,
     /// Without its buffers, and for other requests than cells without its content.
@@ -38,17 +39,10 @@ struct Open {
     number: u64,
     /// Whether its `busy` was told, by the kernel or by us.
     begun: bool,
+    /// When its reply came, where its `idle` has not.
+    replied: Option<Instant>,
     /// Whether its `idle` has come, before its reply.
     idle: bool,
-}
-
-/// A cell whose reply has come and whose `idle` has not.
-struct Unfinished {
-    /// When its reply came.
-    since: Instant,
-    /// What its outputs name.
-    request: RawMessage,
-    begun: bool,
 }
 
 /// A cell that failed, for who wants to mend it.
@@ -61,8 +55,9 @@ pub struct Failed {
 /// Stands in the stream of the kernel's messages.
 pub struct Relay {
     desk: Desk,
-    open: Mutex<HashMap<String, Open>>,
-    unfinished: Mutex<HashMap<String, Unfinished>>,
+    requests: Mutex<HashMap<String, Request>>,
+    /// Changes when a cell ends whose reply came before.
+    ends: watch::Sender<()>,
     /// Comms that are open between this kernel and the front ends.
     comms: Mutex<HashSet<String>>,
     /// Whether this kernel has begun with anything that it was asked.
@@ -90,8 +85,8 @@ impl Relay {
     pub fn new(desk: Desk) -> Arc<Relay> {
         Arc::new(Relay {
             desk,
-            open: Mutex::default(),
-            unfinished: Mutex::default(),
+            requests: Mutex::default(),
+            ends: watch::Sender::new(()),
             comms: Mutex::default(),
             at_work: AtomicBool::new(false),
             cells: watch::Sender::new(0),
@@ -113,7 +108,7 @@ impl Relay {
         self.notice_comm(&peek.msg_type, &message.content);
         let answered = !peek.msg_type.starts_with("comm_");
         if answered || peek.msg_type == "comm_info_request" {
-            let open = Open {
+            let request = Request {
                 channel,
                 msg_type: peek.msg_type.clone().into_owned(),
                 request: RawMessage {
@@ -127,9 +122,10 @@ impl Relay {
                 },
                 number: self.numbers.fetch_add(1, Ordering::Relaxed),
                 begun,
+                replied: None,
                 idle: false,
             };
-            self.remember(peek.msg_id.into_owned(), open);
+            self.remember(peek.msg_id.into_owned(), request);
         }
         client.forward(channel, message);
     }
@@ -141,29 +137,29 @@ impl Relay {
         }
     }
 
-    fn remember(&self, msg_id: String, open: Open) {
-        let mut all = lock(&self.open);
+    fn remember(&self, msg_id: String, request: Request) {
+        let mut all = lock(&self.requests);
         if all.len() >= MOST_OPEN {
-            let oldest = all.iter().min_by_key(|(_, open)| open.number);
+            let oldest = all.iter().min_by_key(|(_, request)| request.number);
             if let Some(oldest) = oldest.map(|(id, _)| id.clone()) {
                 self.gone(all.remove(&oldest));
             }
         }
-        if open.is_cell() {
+        if request.is_cell() {
             self.cells.send_modify(|cells| *cells += 1);
         }
-        self.gone(all.insert(msg_id, open));
+        self.gone(all.insert(msg_id, request));
     }
 
-    fn forget(&self, msg_id: &str) -> Option<Open> {
-        self.gone(lock(&self.open).remove(msg_id))
-    }
-
-    fn gone(&self, open: Option<Open>) -> Option<Open> {
-        if open.as_ref().is_some_and(Open::is_cell) {
-            self.cells.send_modify(|cells| *cells -= 1);
+    /// A request is forgotten: what was counted of it no longer counts.
+    fn gone(&self, request: Option<Request>) {
+        match request {
+            Some(Request {
+                replied: Some(_), ..
+            }) => self.ends.send_modify(|()| ()),
+            Some(request) if request.is_cell() => self.cells.send_modify(|cells| *cells -= 1),
+            _ => {}
         }
-        open
     }
 
     /// Whether the kernel has a cell that it has not answered.
@@ -235,14 +231,16 @@ impl Relay {
             let data = serde_json::Map::new();
             self.desk.publish(&nobody, CommClose { comm_id, data });
         }
-        let unfinished: Vec<_> = lock(&self.unfinished).drain().collect();
-        for (_, cell) in unfinished {
+        let all = std::mem::take(&mut *lock(&self.requests)).into_values();
+        let (unfinished, mut all): (Vec<_>, Vec<_>) =
+            all.partition(|request| request.replied.is_some());
+        for cell in unfinished {
             self.desk.publish_state(&cell.request, ExecutionState::Idle);
         }
-        let mut all: Vec<Open> = lock(&self.open).drain().map(|(_, open)| open).collect();
+        self.ends.send_modify(|()| ());
         self.cells.send_replace(0);
-        all.sort_by_key(|open| open.number);
-        let mut running = all.iter().position(Open::is_cell);
+        all.sort_by_key(|request| request.number);
+        let mut running = all.iter().position(Request::is_cell);
         let told = running.is_some_and(|at| !is_quiet(&all[at].request));
         for (at, open) in all.iter().enumerate() {
             if running == Some(at) {
@@ -259,82 +257,109 @@ impl Relay {
 
     /// Gives a reply back to the client that asked.
     fn answer(&self, channel: Channel, mut reply: RawMessage) {
-        let open = reply.parent_msg_id().and_then(|id| self.forget(&id));
-        let Some(open) = open else { return };
-        if open.is_cell() {
-            self.look_at(&open, &reply);
-            if !open.idle
-                && let Some(id) = reply.parent_msg_id()
-            {
-                let cell = Unfinished {
-                    since: Instant::now(),
-                    request: open.request.clone(),
-                    begun: open.begun,
-                };
-                lock(&self.unfinished).insert(id.into_owned(), cell);
+        let Some(id) = reply.parent_msg_id().map(Cow::into_owned) else {
+            return;
+        };
+        let asked = {
+            let mut all = lock(&self.requests);
+            let request = all.get_mut(&id).filter(|asked| asked.replied.is_none());
+            let Some(request) = request else { return };
+            if request.is_cell() && !request.idle {
+                request.replied = Some(Instant::now());
+                self.cells.send_modify(|cells| *cells -= 1);
+                request.request.clone()
+            } else {
+                let request = all.remove(&id);
+                let asked = request.as_ref().map(|request| request.request.clone());
+                self.gone(request);
+                asked.unwrap_or_default()
             }
-        }
-        reply.identities = open.request.identities;
+        };
+        self.look_at(&asked, &reply);
+        reply.identities = asked.identities;
         self.desk.send(channel, reply);
     }
 
-    /// The kernel has begun with a request; whether that is news.
+    /// The kernel has begun with a request; whether that is news. The reply may have been faster.
     fn is_busy(&self, msg_id: &str) -> bool {
         self.at_work.store(true, Ordering::Relaxed);
-        if let Some(open) = lock(&self.open).get_mut(msg_id) {
-            return !std::mem::replace(&mut open.begun, true);
-        }
-        // The reply may have been faster.
-        let mut unfinished = lock(&self.unfinished);
-        let cell = unfinished.get_mut(msg_id);
-        cell.is_none_or(|cell| !std::mem::replace(&mut cell.begun, true))
+        let mut all = lock(&self.requests);
+        let request = all.get_mut(msg_id);
+        request.is_none_or(|request| !std::mem::replace(&mut request.begun, true))
     }
 
-    /// A cell has reached its end.
+    /// The `idle` of a request has been told.
     fn is_idle(&self, msg_id: &str) {
-        if lock(&self.unfinished).remove(msg_id).is_none()
-            && let Some(open) = lock(&self.open).get_mut(msg_id)
-        {
-            open.idle = true;
+        let mut all = lock(&self.requests);
+        let Some(request) = all.get_mut(msg_id) else {
+            return;
+        };
+        request.idle = true;
+        if request.replied.is_some() {
+            self.gone(all.remove(msg_id));
         }
     }
 
     /// Cells whose `idle` is late. A kernel whose subscriber is slow drops what it publishes, and says nothing.
     pub fn overdue(&self) -> Vec<String> {
-        let all = lock(&self.unfinished);
-        let late = all
-            .iter()
-            .filter(|(_, cell)| cell.since.elapsed() >= OVERDUE);
-        late.map(|(id, _)| id.clone()).collect()
+        self.replied(|replied| replied.elapsed() >= OVERDUE)
+    }
+
+    /// Cells that wait for their `idle`, after their reply.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.replied(|_| true)
     }
 
     /// Whether some cell waits for its `idle`.
     pub fn has_unfinished(&self) -> bool {
-        !lock(&self.unfinished).is_empty()
+        !self.unfinished().is_empty()
+    }
+
+    fn replied(&self, at: impl Fn(Instant) -> bool) -> Vec<String> {
+        let all = lock(&self.requests);
+        let such = all
+            .iter()
+            .filter(|(_, request)| request.replied.is_some_and(&at));
+        such.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Waits until none of these cells waits for its `idle` any more. Safe to cancel.
+    pub async fn ended(&self, cells: &[String]) {
+        let waits = || {
+            let all = lock(&self.requests);
+            let request = |id| all.get(id).is_some_and(|request| request.replied.is_some());
+            cells.iter().any(|id| request(id))
+        };
+        // Its sender lives as long as we do.
+        let _ = self.ends.subscribe().wait_for(|()| !waits()).await;
     }
 
     /// Ends these cells in place of the kernel, where their `idle` has still not come.
     pub fn end_in_place(&self, cells: &[String]) {
         for id in cells {
-            let Some(Unfinished { request, .. }) = lock(&self.unfinished).remove(id) else {
-                continue;
+            let cell = {
+                let all = lock(&self.requests);
+                let late = all.get(id).filter(|cell| cell.replied.is_some());
+                late.map(|cell| cell.request.clone())
             };
+            let Some(cell) = cell else { continue };
             let text = "\n[the kernel dropped some of this cell's output]\n".to_owned();
             let name = "stderr".into();
-            self.desk.publish(&request, Stream { name, text });
-            self.desk.publish_state(&request, ExecutionState::Idle);
+            self.desk.publish(&cell, Stream { name, text });
+            self.desk.publish_state(&cell, ExecutionState::Idle);
+            self.is_idle(id);
         }
     }
 
     /// Keeps what a failed cell is known by.
-    fn look_at(&self, open: &Open, reply: &RawMessage) {
-        // Few replies hold the word at all.
-        if !contains(&reply.content, b"\"error\"") {
+    fn look_at(&self, asked: &RawMessage, reply: &RawMessage) {
+        // Few replies hold the word at all, and requests other than cells are kept without a content.
+        if asked.content.is_empty() || !contains(&reply.content, b"\"error\"") {
             return;
         }
         let (Content::ExecuteReply(reply), Content::ExecuteRequest(request)) = (
             Content::decode("execute_reply", &reply.content),
-            Content::decode("execute_request", &open.request.content),
+            Content::decode("execute_request", &asked.content),
         ) else {
             return;
         };
@@ -356,9 +381,10 @@ impl Relay {
     /// Passes on a question of running code to the client whose cell it is.
     fn question(&self, mut question: RawMessage) {
         let identities = {
-            let all = lock(&self.open);
-            let open = question.parent_msg_id().and_then(|id| all.get(&*id));
-            open.map(|open| open.request.identities.clone())
+            let all = lock(&self.requests);
+            let asking = question.parent_msg_id().and_then(|id| all.get(&*id));
+            let asking = asking.filter(|asking| asking.replied.is_none());
+            asking.map(|asking| asking.request.identities.clone())
         };
         if let Some(identities) = identities {
             lock(&self.questioned).clone_from(&identities);
@@ -369,6 +395,7 @@ impl Relay {
 
     fn publication(&self, message: RawMessage) {
         let Ok(peek) = message.peek() else { return };
+        let mut ended = None;
         let keep = match &*peek.msg_type {
             // Each subscriber is welcomed by us; a shutdown is ours to tell.
             "iopub_welcome" | "shutdown_reply" => return,
@@ -385,7 +412,7 @@ impl Relay {
                     && let Some(id) = message.parent_msg_id()
                 {
                     if contains(&message.content, b"idle") {
-                        self.is_idle(&id);
+                        ended = Some(id.into_owned());
                     } else if contains(&message.content, b"busy") && !self.is_busy(&id) {
                         return;
                     }
@@ -407,10 +434,14 @@ impl Relay {
             _ => true,
         };
         self.desk.pass(message, keep);
+        // Only now: whoever waits for the cell's end publishes what must come after it.
+        if let Some(id) = ended {
+            self.is_idle(&id);
+        }
     }
 }
 
-impl Open {
+impl Request {
     fn is_cell(&self) -> bool {
         self.msg_type == "execute_request"
     }
@@ -529,4 +560,63 @@ pub fn unanswered(desk: &Desk, channel: Channel, request: &RawMessage, ename: &s
 
 fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|window| window == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::front::Front;
+    use crate::protocol::content::Status;
+    use crate::protocol::{ConnectionInfo, Message};
+    use futures_util::FutureExt;
+
+    /// What a client asks next must come behind the `idle` of a cell, whose reply it has: see [`Relay::ended`].
+    #[tokio::test]
+    async fn a_cell_ends_with_its_idle_whichever_comes_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("k");
+        let info = ConnectionInfo::ipc(&place.to_string_lossy(), "key".into()).unwrap();
+        let (_front, desk) = Front::bind(&info).await.unwrap();
+        let relay = Relay::new(desk);
+        let cell = Message::request(ExecuteRequest::default(), "front", "user");
+        let id = cell.header.msg_id.clone();
+        let said = |content: Content| {
+            let message = Message::request(content, "kernel", "kernel").as_child_of(&cell);
+            message.encode()
+        };
+        let reply = || relay.take(Channel::Shell, said(ExecuteReply::default().into()));
+        let state =
+            |execution_state| relay.take(Channel::Iopub, said(Status { execution_state }.into()));
+        for reply_first in [true, false] {
+            relay.remember(
+                id.clone(),
+                Request {
+                    channel: Channel::Shell,
+                    msg_type: "execute_request".into(),
+                    request: cell.encode(),
+                    number: 0,
+                    begun: false,
+                    replied: None,
+                    idle: false,
+                },
+            );
+            state(ExecutionState::Busy);
+            assert!(relay.has_cells() && !relay.has_unfinished());
+            if reply_first {
+                reply();
+                // A second one is nobody's.
+                reply();
+                assert!(!relay.has_cells());
+                assert_eq!(relay.unfinished(), [id.clone()]);
+                assert!(relay.ended(&relay.unfinished()).now_or_never().is_none());
+                state(ExecutionState::Idle);
+            } else {
+                state(ExecutionState::Idle);
+                assert!(relay.has_cells());
+                reply();
+            }
+            assert!(relay.ended(&[id.clone()]).now_or_never().is_some());
+            assert!(!relay.has_cells() && lock(&relay.requests).is_empty());
+        }
+    }
 }

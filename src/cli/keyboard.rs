@@ -1,7 +1,8 @@
 //! The person at the terminal: Ctrl-C, and answers to `input()`.
 
-use std::io::{IsTerminal, PipeReader, Write};
+use std::io::{IsTerminal, PipeReader, PipeWriter, Write};
 use std::os::fd::AsFd;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -12,6 +13,10 @@ use crate::executor::{Input, Interrupter, Interrupts, interrupts};
 const INTERRUPTED: i32 = 130;
 /// Signals so near to each other are one: a terminal's, and the same again from a parent.
 const SAME: Duration = Duration::from_millis(200);
+
+/// How long a read that is cancelled may take to end. It waits for nothing but the cancellation, and a terminal that is
+/// stopped keeps it from ending.
+const END_OF_READ: Duration = Duration::from_secs(1);
 
 /// Turns Ctrl-C, and a request to terminate, into interrupts until the program ends. One that comes while the one
 /// before still waits to be taken ends the program at once: it is stuck, or on its way out.
@@ -75,13 +80,35 @@ impl Input for Keyboard {
 
     fn read(&mut self, prompt: String, password: bool) -> BoxFuture<'_, Option<String>> {
         Box::pin(async move {
-            // The read ends with us: an interrupt leaves nobody behind who would take the next line.
-            let (cancelled, _reading) = std::io::pipe().ok()?;
-            tokio::task::spawn_blocking(move || read_line(&prompt, password, &cancelled))
-                .await
-                .ok()
-                .flatten()
+            let (cancelled, reading) = std::io::pipe().ok()?;
+            let (done, ended) = std::sync::mpsc::channel();
+            let line = tokio::task::spawn_blocking(move || {
+                let line = read_line(&prompt, password, &cancelled);
+                // Nobody listens any more after the last line was taken.
+                let _ = done.send(());
+                line
+            });
+            let _reading = Reading {
+                reading: Some(reading),
+                ended,
+            };
+            line.await.ok().flatten()
         })
+    }
+}
+
+/// Ends a read that is not waited for any longer, and waits until it has ended: nobody is left behind who would take the
+/// next line, and the terminal is as it was before anything else is printed on it.
+struct Reading {
+    reading: Option<PipeWriter>,
+    ended: Receiver<()>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.reading = None;
+        // A read that never began, or that has ended, has closed its end already.
+        let _ = self.ended.recv_timeout(END_OF_READ);
     }
 }
 
@@ -90,11 +117,13 @@ fn read_line(prompt: &str, password: bool, cancelled: &PipeReader) -> Option<Str
     let mut out = std::io::stderr();
     // A prompt that cannot be shown is no reason not to read the answer.
     let _ = write!(out, "{prompt}").and_then(|()| out.flush());
-    let hidden = password && std::io::stdin().is_terminal();
-    let echo = hidden.then(EchoOff::new);
+    let typed = std::io::stdin().is_terminal();
+    let echo = (password && typed).then(EchoOff::new);
     let line = take_line(cancelled);
-    if let Some(echo) = echo {
-        drop(echo);
+    // Where nothing was typed that ended the line of the prompt, what comes next would stand in it.
+    let open = echo.is_some() || (typed && line.is_none());
+    drop(echo);
+    if open {
         let _ = writeln!(out);
     }
     let line = String::from_utf8_lossy(&line?).into_owned();

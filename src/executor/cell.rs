@@ -170,7 +170,8 @@ fn raised(ename: String, evalue: String, traceback: &[String]) -> Raised {
     }
 }
 
-/// Answers `input()`. An interrupt while waiting goes to the cell.
+/// Answers `input()`. An interrupt while waiting goes to the cell. Whoever is asked is not waited for when nobody is left
+/// who asks: the exchange says how the kernel ended.
 async fn answer(
     client: &crate::kernel::Client,
     request: &Message,
@@ -186,6 +187,7 @@ async fn answer(
             client.answer_input(request, line.unwrap_or_else(|| END_OF_INPUT.to_owned()));
         }
         () = interrupts.pressed() => executor.kernel.interrupt(),
+        _ = client.death() => {}
     }
 }
 

@@ -59,7 +59,7 @@ struct Shared {
     session: String,
     username: String,
     signer: Signer,
-    verifier: Mutex<Verifier>,
+    verifier: Verifier,
     pending: Mutex<HashMap<String, Arc<ByteQueue<Incoming>>>>,
     /// What our requests caused after they ended.
     unclaimed: ByteQueue<Message>,
@@ -134,7 +134,7 @@ impl Client {
             shared: Arc::new(Shared {
                 session: Uuid::new_v4().to_string(),
                 username: "heddle".into(),
-                verifier: Mutex::new(Verifier::new(signer.clone())),
+                verifier: Verifier::new(signer.clone()),
                 signer,
                 pending: Mutex::default(),
                 unclaimed: ByteQueue::new(UNCLAIMED),
@@ -488,7 +488,7 @@ impl Shared {
     fn take(&self, channel: Channel, frames: Frames) {
         let size = frames.iter().map(|frame| frame.len()).sum();
         let verified = RawMessage::parse(frames).and_then(|raw| {
-            lock(&self.verifier).verify(&raw)?;
+            self.verifier.verify(&raw)?;
             Ok(raw)
         });
         let message = match verified {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
@@ -176,27 +177,31 @@ impl fmt::Debug for Replay {
     }
 }
 
-/// The check of every message that one end receives: signed by a holder of the key, and not before.
+/// The check of every message that one end receives: signed by a holder of the key, and not before. Shared by its
+/// channels; a large message on one of them holds up none on another.
 #[derive(Debug)]
 pub struct Verifier {
     signer: Signer,
-    replay: Replay,
+    replay: Mutex<Replay>,
 }
 
 impl Verifier {
     pub fn new(signer: Signer) -> Verifier {
         Verifier {
             signer,
-            replay: Replay::new(),
+            replay: Mutex::default(),
         }
     }
 
     /// # Errors
     /// [`ProtocolError::BadSignature`] or [`ProtocolError::Replayed`]: drop the message, never answer it.
-    pub fn verify(&mut self, message: &RawMessage) -> Result<(), ProtocolError> {
+    pub fn verify(&self, message: &RawMessage) -> Result<(), ProtocolError> {
         self.signer.verify(message)?;
         if self.signer.is_signing() {
-            self.replay.check(&message.signature)?;
+            // A signature is at most as long as a digest here, whatever it signs. One that was seen is remembered even
+            // where another update was cut off by a panic.
+            let mut replay = self.replay.lock().unwrap_or_else(PoisonError::into_inner);
+            replay.check(&message.signature)?;
         }
         Ok(())
     }
@@ -281,7 +286,7 @@ mod tests {
         let mut sent = message();
         signer.sign(&mut sent);
         assert_eq!(sent.signature, "");
-        let mut verifier = Verifier::new(signer);
+        let verifier = Verifier::new(signer);
         verifier.verify(&sent).unwrap();
         verifier.verify(&sent).unwrap();
     }
@@ -298,7 +303,7 @@ mod tests {
     #[test]
     fn a_repeated_message_is_refused_and_a_forged_one_is_not_remembered() {
         let signer = Signer::new("hmac-sha256", KEY).unwrap();
-        let mut verifier = Verifier::new(signer.clone());
+        let verifier = Verifier::new(signer.clone());
         let mut signed = message();
         signer.sign(&mut signed);
 
@@ -313,6 +318,19 @@ mod tests {
             verifier.verify(&signed),
             Err(ProtocolError::Replayed)
         ));
+    }
+
+    #[test]
+    fn a_large_message_is_hashed_without_the_lock_that_all_channels_share() {
+        let signer = Signer::new("hmac-sha256", KEY).unwrap();
+        let verifier = Verifier::new(signer);
+        let held = verifier.replay.lock().unwrap();
+        // It is found out to be forged while another channel has the lock.
+        assert!(matches!(
+            verifier.verify(&message()),
+            Err(ProtocolError::BadSignature)
+        ));
+        drop(held);
     }
 
     #[test]

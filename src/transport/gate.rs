@@ -5,7 +5,6 @@
 //! waiting receiver that its peer has gone. Both are decided here, on the bytes.
 //! Framing: ZMTP 3.0 (RFC 23), section "Framing".
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,16 +15,19 @@ use tokio::sync::watch;
 
 use super::stream::Stream;
 
-const GREETING: u64 = 64;
-const FLAG_MORE: u8 = 1;
-const FLAG_LONG: u8 = 2;
-const FLAG_COMMAND: u8 = 4;
+pub(super) const GREETING: u64 = 64;
+pub(super) const FLAG_MORE: u8 = 1;
+pub(super) const FLAG_LONG: u8 = 2;
+pub(super) const FLAG_COMMAND: u8 = 4;
 /// What a Unix socket holds at most. Pages of it that no peer fills are never there.
 const CHUNK: usize = 256 * 1024;
 /// Largest command, in bytes; a handshake needs a few dozen.
-const COMMAND: u64 = 4096;
+pub(super) const COMMAND: u64 = 4096;
 /// How long a closed link may go on to deliver what was sent before.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// How long what a peer sent before it closed may take to be read.
+pub(super) const DRAIN: Duration = Duration::from_secs(5);
 
 /// What a peer may claim.
 #[derive(Clone, Copy, Debug)]
@@ -259,26 +261,27 @@ async fn splice(
     };
     let outbound = async {
         let mut chunk = vec![0; CHUNK];
-        let copied: io::Result<()> = async {
-            loop {
-                match inner_read.read(&mut chunk).await? {
-                    0 => return peer_write.shutdown().await,
-                    n => {
-                        peer_write.write_all(&chunk[..n]).await?;
-                        passed.send_modify(|passed| *passed += n as u64);
-                    }
+        loop {
+            match inner_read.read(&mut chunk).await? {
+                0 => return peer_write.shutdown().await,
+                n => {
+                    peer_write.write_all(&chunk[..n]).await?;
+                    passed.send_modify(|passed| *passed += n as u64);
                 }
             }
         }
-        .await;
-        match copied {
-            Ok(()) => "we closed it".to_owned(),
-            Err(error) => error.to_string(),
-        }
     };
+    let (mut inbound, mut outbound) = (std::pin::pin!(inbound), std::pin::pin!(outbound));
     tokio::select! {
-        reason = inbound => reason,
-        reason = outbound => reason,
+        reason = &mut inbound => reason,
+        outcome = &mut outbound => match outcome {
+            Ok(()) => "we closed it".to_owned(),
+            // It takes no more, and what it sent before is still there to be read.
+            Err(error) => match tokio::time::timeout(DRAIN, inbound).await {
+                Ok(reason) => reason,
+                Err(_) => error.to_string(),
+            },
+        },
     }
 }
 

@@ -4,7 +4,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{self, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -12,15 +11,13 @@ use tempfile::TempDir;
 use tokio::net::UnixStream;
 use zeromq::{Socket, SocketEvent, SocketRecv, SocketSend, ZmqMessage};
 
-use super::gate::{Gate, Limits};
+use super::gate::{DRAIN, Gate, Limits};
 use super::stream::Stream;
 use super::{Frames, TransportError};
 use crate::protocol::connection::IPC_PATH_MAX;
 
 /// Bytes that may wait in the socket for a peer to take them.
 const WINDOW: u64 = 1 << 20;
-/// How long what a peer sent before it went away may take through the socket.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// Splices `stream` to `socket` and completes the handshake. Gives the gate and the peer's identity, a random one where
 /// it has none.

@@ -1,23 +1,30 @@
 //! ZeroMQ sockets for both ends of the protocol; the only module that names the `zeromq` crate.
 //!
-//! Every connection, dialled or accepted, is opened by us, watched by a [`gate`] and spliced to a ZeroMQ
-//! socket of its own, a link. That one idea answers what the crate leaves open: the peer's end is noticed,
-//! a frame header that claims terabytes never reaches an allocator, one stalled peer delays nobody else, two
-//! peers may carry the same identity, and a socket in a folder that foreign code can write is pinned before
+//! Every connection that we dial is opened by us, watched by a [`gate`] and spliced to a ZeroMQ socket of its
+//! own, a link. That answers what the crate leaves open: the peer's end is noticed, a frame header that claims
+//! terabytes never reaches an allocator, and a socket in a folder that foreign code can write is pinned before
 //! use. The splice costs less than the noise of a round trip to a kernel.
+//!
+//! Whoever connects to us may be anybody, and is not given a socket: [`zmtp`] speaks to it on the connection
+//! itself, [`guests`] says who has to go when too many come, and [`log`] keeps what the slow have not read.
 
 mod client;
 mod gate;
+mod guests;
 mod link;
+mod log;
 mod queue;
 mod server;
 mod stream;
+mod zmtp;
 
 pub use client::{Dealer, DealerReceiver, DealerSender, Heartbeat, Subscriber};
 pub use gate::Limits;
 pub use link::{meeting_places, remove_meeting_places};
 pub use queue::{ByteQueue, Popped};
-pub use server::{Publisher, PublisherSender, Router, RouterSender, Subscription, bind_heartbeat};
+pub use server::{
+    Guard, Publisher, PublisherSender, Router, RouterSender, Subscription, bind_heartbeat,
+};
 
 use bytes::Bytes;
 

@@ -119,11 +119,6 @@ impl<T> ByteQueue<T> {
         }
     }
 
-    /// Bytes that wait now.
-    pub fn bytes(&self) -> usize {
-        self.lock().bytes
-    }
-
     /// Waits until everything has been taken, and done with. For one waiter at a time.
     pub async fn drained(&self) {
         loop {
@@ -135,11 +130,6 @@ impl<T> ByteQueue<T> {
             }
             self.taken.notified().await;
         }
-    }
-
-    /// Waits until an entry is taken. May return for one that was taken before. Safe to cancel.
-    pub async fn taken(&self) {
-        self.taken.notified().await;
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State<T>> {

@@ -1,35 +1,58 @@
 //! The kernel's end of the five channels: what front ends connect to.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use zeromq::{RouterSocket, Socket, SocketRecv, XPubSocket};
 
-use super::gate::Limits;
-use super::link::{self, Receiver, Sender};
+use super::gate::{DRAIN, Limits};
+use super::guests::{Acquaintances, Guest, Guests, Seats};
+use super::log::{Log, Membership};
 use super::queue::{ByteQueue, Popped};
 use super::stream::{Listener, SocketName, Stream};
+use super::zmtp::{self, Role};
 use super::{Frames, TransportError};
 use crate::protocol::Address;
 
-/// Connections that one channel serves at a time; further ones are closed at once.
-const MAX_CONNECTIONS: usize = 256;
+/// Connections that a channel serves at a time; further ones are closed at once. Together they leave descriptors to a
+/// process that may have 1024.
+const SEATS: Seats = Seats {
+    strangers: 96,
+    known: 256,
+};
+/// Nothing that a subscriber can send shows who it is.
+const SUBSCRIBERS: Seats = Seats {
+    strangers: 96,
+    known: 384,
+};
 /// How long a channel takes no connections when the process has no descriptors left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// Messages of one channel that wait for us, and their KiB; beyond that no sender's next one is taken.
 const INBOX: usize = 256;
 const INBOX_KIB: u32 = 64 << 10;
-/// Bytes that wait for one slow peer; beyond that a subscriber misses some, and another client is disconnected.
+/// The largest message of a stranger, in bytes, and its frames.
+const INTRODUCTION: u64 = 1 << 20;
+const INTRODUCTION_FRAMES: u64 = 64;
+/// Bytes that a stranger's message may hold at once, and KiB of what goes beyond that for all strangers of a channel.
+const FREE: u64 = 20 << 10;
+const LOBBY_KIB: usize = 4 << 10;
+/// Messages that a stranger may send and that show nothing.
+const STRAYS: u32 = 16;
+/// Bytes that wait for one slow client; beyond that it is disconnected.
 const BACKLOG: usize = 64 << 20;
-/// Bytes that may wait for a subscriber before the source is asked to wait, too.
-const CALM: usize = 4 << 20;
+/// Bytes that wait for slow subscribers; beyond that they miss some.
+const PUBLISHED: usize = 32 << 20;
+/// Bytes that a subscriber may be behind before the source is asked to wait, too.
+const CALM: u64 = 4 << 20;
 /// How long a subscriber may take nothing and still be waited for.
-const STALL: Duration = Duration::from_millis(250);
+const STALL: Duration = Duration::from_secs(1);
+/// How long a peer may take nothing of what is sent to it and still be connected. A front end that is stopped for a while
+/// finds what waits for it.
+const GIVEN_UP: Duration = Duration::from_secs(300);
 /// Subscriptions that one connection may make, and the longest.
 const SUBSCRIPTIONS: usize = 1024;
 const TOPIC: u64 = 1024;
@@ -37,7 +60,7 @@ const TOPIC: u64 = 1024;
 const BEAT: u64 = 64 * 1024;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Every update below is a single insert or remove, so a panic elsewhere leaves the map whole.
+    // Every update below is a single insert or remove, so a panic elsewhere leaves the data whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -54,21 +77,29 @@ impl Drop for Serving {
 }
 
 /// Accepts connections for as long as the result is owned and runs `serve` for each.
-fn accept<F, Fut>(mut listener: Listener, serve: F) -> Serving
+fn accept<F, Fut>(
+    mut listener: Listener,
+    seats: Seats,
+    acquaintances: Acquaintances,
+    serve: F,
+) -> Serving
 where
-    F: Fn(Box<dyn Stream>) -> Fut + Send + 'static,
+    F: Fn(Box<dyn Stream>, Arc<Guest>) -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let name = listener.name.take();
     let task = tokio::spawn(async move {
         let mut connections = JoinSet::new();
+        let mut guests = Guests::new(seats, acquaintances);
         loop {
             tokio::select! {
                 stream = listener.accept() => match stream {
-                    Ok(stream) if connections.len() < MAX_CONNECTIONS => {
-                        connections.spawn(serve(stream));
+                    Ok(stream) => {
+                        if let Some(guest) = guests.seat() {
+                            let task = connections.spawn(serve(stream, guest.clone()));
+                            guests.add(guest, task);
+                        }
                     }
-                    Ok(one_too_many) => drop(one_too_many),
                     Err(_) => tokio::time::sleep(EXHAUSTED).await,
                 },
                 Some(_) = connections.join_next() => {}
@@ -81,33 +112,121 @@ where
     }
 }
 
-type Outbox = Arc<ByteQueue<Frames>>;
-type Outboxes = Arc<Clients>;
+/// Who counts as a client of a [`Router`]: a connection on which a message came that is admitted. Until then it is a
+/// stranger. Shared by the channels of one kernel.
+#[derive(Clone)]
+pub struct Guard {
+    admits: Arc<dyn Fn(&Frames) -> bool + Send + Sync>,
+    acquaintances: Acquaintances,
+}
 
-/// The clients that are connected, by their identities.
+impl Guard {
+    /// `admits` is asked once for each message of every connection, the identity first, on the connection's own task.
+    pub fn new(admits: impl Fn(&Frames) -> bool + Send + Sync + 'static) -> Guard {
+        Guard {
+            admits: Arc::new(admits),
+            acquaintances: Acquaintances::default(),
+        }
+    }
+}
+
+type Outbox = Arc<ByteQueue<Frames>>;
+
+/// The connections, by the identities that they go by. The last that was shown to be a client's is the one that is sent
+/// to: a client that comes back under its identity takes it over, as with ROUTER_HANDOVER, and nobody else does.
 #[derive(Default)]
 struct Clients {
-    outboxes: Mutex<HashMap<Bytes, Outbox>>,
+    claims: Mutex<HashMap<Bytes, Vec<Claim>>>,
     any: watch::Sender<bool>,
+    acquaintances: Acquaintances,
+    /// Whether strangers are asked where no client is known: on stdin a client says nothing before it is.
+    asks: bool,
+}
+
+struct Claim {
+    outbox: Outbox,
+    known: bool,
 }
 
 impl Clients {
-    fn add(&self, identity: Bytes, outbox: Outbox) {
-        let mut outboxes = lock(&self.outboxes);
-        outboxes.insert(identity, outbox);
-        self.any.send_replace(true);
+    /// Whom a message to this identity goes to.
+    fn find(&self, identity: &Bytes) -> Vec<Outbox> {
+        let claims = lock(&self.claims);
+        let claims = claims.get(identity).map_or(&[][..], Vec::as_slice);
+        match claims.iter().rev().find(|claim| claim.known) {
+            Some(client) => vec![client.outbox.clone()],
+            None if self.asks => claims.iter().map(|claim| claim.outbox.clone()).collect(),
+            None => Vec::new(),
+        }
     }
 
-    /// Forgets a client, unless another has come under its identity.
-    fn remove(&self, identity: &Bytes, outbox: &Outbox) {
-        let mut outboxes = lock(&self.outboxes);
-        let is_still = outboxes
-            .get(identity)
-            .is_some_and(|owner| Arc::ptr_eq(owner, outbox));
-        if is_still {
-            outboxes.remove(identity);
+    fn all(&self) -> Vec<Outbox> {
+        let claims = lock(&self.claims);
+        let all = claims.values().flatten();
+        all.map(|claim| claim.outbox.clone()).collect()
+    }
+
+    /// Changes the claims to an identity, and notices what comes of it.
+    fn change(&self, identity: &Bytes, change: impl FnOnce(&mut Vec<Claim>)) {
+        let mut all = lock(&self.claims);
+        let claims = all.entry(identity.clone()).or_default();
+        change(claims);
+        if claims.is_empty() {
+            all.remove(identity);
         }
-        self.any.send_replace(!outboxes.is_empty());
+        let any = all.values().flatten().any(|claim| claim.known);
+        self.any
+            .send_if_modified(|before| std::mem::replace(before, any) != any);
+    }
+}
+
+/// A connection's claim to its identity, given up when it is dropped.
+struct Presence {
+    clients: Arc<Clients>,
+    identity: Bytes,
+    outbox: Outbox,
+    known: bool,
+}
+
+impl Presence {
+    fn new(clients: Arc<Clients>, identity: Bytes) -> Presence {
+        let outbox = Outbox::new(ByteQueue::new(BACKLOG));
+        let claim = Claim {
+            outbox: outbox.clone(),
+            known: false,
+        };
+        clients.change(&identity, |claims| claims.push(claim));
+        Presence {
+            clients,
+            identity,
+            outbox,
+            known: false,
+        }
+    }
+
+    /// It is a client's.
+    fn know(&mut self) {
+        self.known = true;
+        self.clients.acquaintances.add(&self.identity);
+        let outbox = self.outbox.clone();
+        self.clients.change(&self.identity, |claims| {
+            claims.retain(|claim| !Arc::ptr_eq(&claim.outbox, &outbox));
+            claims.push(Claim {
+                outbox,
+                known: true,
+            });
+        });
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if self.known {
+            self.clients.acquaintances.remove(&self.identity);
+        }
+        self.clients.change(&self.identity, |claims| {
+            claims.retain(|claim| !Arc::ptr_eq(&claim.outbox, &self.outbox));
+        });
     }
 }
 
@@ -124,24 +243,59 @@ type Received = (Frames, OwnedSemaphorePermit);
 
 /// Sends to the clients of a [`Router`]; clones do the same.
 #[derive(Clone)]
-pub struct RouterSender(Outboxes);
+pub struct RouterSender(Arc<Clients>);
+
+/// What the connections of one [`Router`] have in common.
+struct Hall {
+    clients: Arc<Clients>,
+    guard: Option<Guard>,
+    inbox: mpsc::Sender<Received>,
+    room: Arc<Semaphore>,
+    lobby: Arc<Semaphore>,
+}
 
 impl Router {
+    /// Whoever connects is a client.
     pub async fn bind(address: Address) -> Result<Router, TransportError> {
+        Router::open(address, None, false).await
+    }
+
+    /// Only messages that `guard` admits are received, and only those who sent one are clients. With `asks`, a stranger is
+    /// sent what is meant for its identity as long as no client is known by it.
+    pub async fn guarded(
+        address: Address,
+        guard: Guard,
+        asks: bool,
+    ) -> Result<Router, TransportError> {
+        Router::open(address, Some(guard), asks).await
+    }
+
+    async fn open(
+        address: Address,
+        guard: Option<Guard>,
+        asks: bool,
+    ) -> Result<Router, TransportError> {
         let listener = Listener::bind(&address).await?;
         let (inbox_sender, inbox) = mpsc::channel(INBOX);
-        let room = Arc::new(Semaphore::new(INBOX_KIB as usize));
-        let outboxes = Outboxes::default();
-        let serving = accept(listener, {
-            let outboxes = outboxes.clone();
-            move |stream| {
-                let (outboxes, inbox, room) =
-                    (outboxes.clone(), inbox_sender.clone(), room.clone());
-                serve_router(stream, outboxes, inbox, room)
-            }
+        let acquaintances = guard.as_ref().map(|guard| guard.acquaintances.clone());
+        let acquaintances = acquaintances.unwrap_or_default();
+        let clients = Arc::new(Clients {
+            acquaintances: acquaintances.clone(),
+            asks,
+            ..Clients::default()
+        });
+        let hall = Arc::new(Hall {
+            clients: clients.clone(),
+            guard,
+            inbox: inbox_sender,
+            room: Arc::new(Semaphore::new(INBOX_KIB as usize)),
+            lobby: Arc::new(Semaphore::new(LOBBY_KIB)),
+        });
+        let serving = accept(listener, SEATS, acquaintances, move |stream, guest| {
+            serve_router(stream, guest, hall.clone())
         });
         Ok(Router {
-            sender: RouterSender(outboxes),
+            sender: RouterSender(clients),
             inbox,
             _serving: serving,
         })
@@ -162,13 +316,12 @@ impl RouterSender {
 
     /// Whether a client with this identity is connected.
     pub fn reaches(&self, identity: &Bytes) -> bool {
-        lock(&self.0.outboxes).contains_key(identity)
+        !self.0.find(identity).is_empty()
     }
 
     /// Waits until the clients have been sent what waits for them.
     pub async fn drained(&self) {
-        let all: Vec<Outbox> = lock(&self.0.outboxes).values().cloned().collect();
-        for outbox in all {
+        for outbox in self.0.all() {
             outbox.drained().await;
         }
     }
@@ -176,41 +329,95 @@ impl RouterSender {
     /// Sends to the client that the first frame names. A client that has gone is no error: it asked, and left. One that
     /// takes nothing for too long is disconnected; nobody waits for it.
     pub fn send(&self, frames: Frames) {
-        let outbox = frames
-            .first()
-            .and_then(|identity| lock(&self.0.outboxes).get(identity).cloned());
-        if let Some(outbox) = outbox {
-            let bytes = frames.iter().map(Bytes::len).sum();
-            outbox.push(frames, bytes, true);
+        let Some(identity) = frames.first() else {
+            return;
+        };
+        let bytes = frames.iter().map(Bytes::len).sum();
+        for outbox in self.0.find(identity) {
+            outbox.push(frames.clone(), bytes, true);
         }
     }
 }
 
-/// Serves one connection. A client that comes back under the same identity takes it over, as with ROUTER_HANDOVER.
-async fn serve_router(
-    stream: Box<dyn Stream>,
-    outboxes: Outboxes,
-    inbox: mpsc::Sender<Received>,
-    room: Arc<Semaphore>,
-) {
-    let mut socket = RouterSocket::new();
-    let Ok((gate, identity)) = link::open(&mut socket, stream, Limits::default()).await else {
+/// What a stranger's message takes of the room that all of them share.
+struct Lobby<'a> {
+    room: &'a Arc<Semaphore>,
+    taken: Vec<OwnedSemaphorePermit>,
+    kib: u64,
+}
+
+impl Lobby<'_> {
+    /// Whether a message may come to hold so many bytes.
+    fn admits(&mut self, held: u64) -> bool {
+        let more = (held.saturating_sub(FREE).div_ceil(1 << 10)).saturating_sub(self.kib);
+        let Ok(permit) = self.room.clone().try_acquire_many_owned(more as u32) else {
+            return false;
+        };
+        self.kib += more;
+        self.taken.push(permit);
+        true
+    }
+}
+
+/// Serves one connection.
+async fn serve_router(stream: Box<dyn Stream>, guest: Arc<Guest>, hall: Arc<Hall>) {
+    let limits = Limits::default();
+    let stranger = Limits {
+        message: INTRODUCTION,
+        frames: INTRODUCTION_FRAMES,
+        ..limits
+    };
+    let shaken = zmtp::accept(stream, Role::Router, &limits, GIVEN_UP).await;
+    let Ok((mut identity, mut reader, mut writer)) = shaken else {
         return;
     };
-    let (send, receive) = socket.split();
-    let mut receiver = Receiver::new(receive, gate.clone());
-    let mut sender = Sender::new(send, gate);
-    let outbox = Outbox::new(ByteQueue::new(BACKLOG));
-    outboxes.add(identity.clone(), outbox.clone());
+    if identity.is_empty() {
+        identity = uuid::Uuid::new_v4().to_string().into();
+    }
+    guest.calls_itself(identity.clone());
+    guest.touch();
+    let mut presence = Presence::new(hall.clients.clone(), identity.clone());
+    let outbox = presence.outbox.clone();
+    if hall.guard.is_none() {
+        guest.know();
+        presence.know();
+    }
     let receive = async {
-        while let Ok(frames) = receiver.recv().await {
+        let mut strays = 0;
+        loop {
+            let frames = match guest.is_known() {
+                true => reader.message(&limits, |_| true).await,
+                false => {
+                    let mut lobby = Lobby {
+                        room: &hall.lobby,
+                        taken: Vec::new(),
+                        kib: 0,
+                    };
+                    reader.message(&stranger, |held| lobby.admits(held)).await
+                }
+            };
+            let Ok(mut frames) = frames else { return };
+            frames.insert(0, identity.clone());
+            if let Some(guard) = &hall.guard {
+                if !(guard.admits)(&frames) {
+                    strays += 1;
+                    match guest.is_known() || strays <= STRAYS {
+                        true => continue,
+                        false => return,
+                    }
+                }
+                if !guest.is_known() {
+                    guest.know();
+                    presence.know();
+                }
+            }
             let bytes: usize = frames.iter().map(Bytes::len).sum();
             // One of any size has room when it is alone.
             let share = u32::try_from(bytes >> 10).map_or(INBOX_KIB, |kib| kib.clamp(1, INBOX_KIB));
-            let Ok(permit) = room.clone().acquire_many_owned(share).await else {
+            let Ok(permit) = hall.room.clone().acquire_many_owned(share).await else {
                 return;
             };
-            if inbox.send((frames, permit)).await.is_err() {
+            if hall.inbox.send((frames, permit)).await.is_err() {
                 return;
             }
         }
@@ -218,13 +425,22 @@ async fn serve_router(
     let send = async {
         // A gap among replies is worse than a new connection.
         while let Some(Popped::Item(frames)) = outbox.pop().await {
-            if sender.send(frames).await.is_err() {
-                return;
+            // The peer knows its own name.
+            if writer.message(&frames[1..]).await.is_err() {
+                // It takes no more, and what it sent before is still there to be read.
+                return true;
             }
         }
+        false
     };
-    tokio::select! { () = receive => {}, () = send => {} }
-    outboxes.remove(&identity, &outbox);
+    let mut receive = std::pin::pin!(receive);
+    tokio::select! {
+        () = &mut receive => {}
+        gone = send => if gone {
+            // What takes longer is not waited for.
+            let _ = tokio::time::timeout(DRAIN, receive).await;
+        }
+    }
 }
 
 /// A subscriber of a [`Publisher`] has subscribed to `topic`.
@@ -234,15 +450,6 @@ pub struct Subscription {
     pub subscriber: u64,
     pub topic: Bytes,
 }
-
-/// What waits for one subscriber.
-struct Backlog {
-    queue: ByteQueue<Frames>,
-    /// Nobody waits for it any more.
-    stalled: AtomicBool,
-}
-
-type Backlogs = Arc<Mutex<HashMap<u64, Arc<Backlog>>>>;
 
 /// A PUB for any number of subscribers: iopub. A slow one misses messages, and neither delays the others nor fills
 /// the memory.
@@ -254,7 +461,7 @@ pub struct Publisher {
 
 /// Sends to the subscribers of a [`Publisher`]; clones do the same.
 #[derive(Clone)]
-pub struct PublisherSender(Backlogs);
+pub struct PublisherSender(Arc<Log>);
 
 impl Publisher {
     /// `gap` makes the message that a subscriber gets in place of those it missed (their number, their bytes).
@@ -264,28 +471,22 @@ impl Publisher {
     {
         let listener = Listener::bind(&address).await?;
         let (subscribed, subscriptions) = mpsc::channel(INBOX);
-        let backlogs = Backlogs::default();
+        let log = Arc::new(Log::new(PUBLISHED));
         let numbers = AtomicU64::new(0);
         let gap = Arc::new(gap);
-        let serving = accept(listener, {
-            let backlogs = backlogs.clone();
-            move |stream| {
+        let strangers = Acquaintances::default();
+        let serving = accept(listener, SUBSCRIBERS, strangers, {
+            let log = log.clone();
+            move |stream, guest| {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
-                let backlogs = backlogs.clone();
-                let (subscribed, gap) = (subscribed.clone(), gap.clone());
+                let (log, subscribed, gap) = (log.clone(), subscribed.clone(), gap.clone());
                 async move {
-                    let backlog = Arc::new(Backlog {
-                        queue: ByteQueue::new(BACKLOG),
-                        stalled: AtomicBool::new(false),
-                    });
-                    lock(&backlogs).insert(number, backlog.clone());
-                    serve_subscriber(stream, number, &backlog, subscribed, &*gap).await;
-                    lock(&backlogs).remove(&number);
+                    serve_subscriber(stream, guest, number, log, subscribed, &*gap).await;
                 }
             }
         });
         Ok(Publisher {
-            sender: PublisherSender(backlogs),
+            sender: PublisherSender(log),
             subscriptions,
             _serving: serving,
         })
@@ -301,124 +502,117 @@ impl Publisher {
 impl PublisherSender {
     /// Waits until the subscribers have been sent what waits for them.
     pub async fn drained(&self) {
-        let all: Vec<Arc<Backlog>> = lock(&self.0).values().cloned().collect();
-        for backlog in all {
-            backlog.queue.drained().await;
-        }
+        self.0.drained().await;
     }
 
     /// Publishes to every subscriber of the topic that the first frame begins with. `keep` marks what a front end
     /// cannot do without (states, replies to its own cells): it is dropped last.
     pub fn publish(&self, frames: &Frames, keep: bool) {
-        let bytes = frames.iter().map(Bytes::len).sum();
-        for backlog in lock(&self.0).values() {
-            backlog.queue.push(frames.clone(), bytes, keep);
-        }
+        self.0.publish(frames.clone(), keep);
     }
 
     /// Sends to one subscriber only.
     pub fn send_to(&self, subscriber: u64, frames: Frames) {
-        let bytes = frames.iter().map(Bytes::len).sum();
-        if let Some(backlog) = lock(&self.0).get(&subscriber) {
-            backlog.queue.push(frames, bytes, true);
-        }
+        self.0.tell(subscriber, frames);
     }
 
     /// Waits while all subscribers that take anything are slow: one that keeps up is not held back by others, and one
     /// that has taken nothing for a while is not waited for. Safe to cancel.
     pub async fn ready(&self) {
-        loop {
-            let slow = {
-                let all = lock(&self.0);
-                let mut awake = all
-                    .values()
-                    .filter(|backlog| !backlog.stalled.load(Ordering::Relaxed));
-                let least = awake.next().map(|first| {
-                    awake.fold(first, |least, other| {
-                        match other.queue.bytes() < least.queue.bytes() {
-                            true => other,
-                            false => least,
-                        }
-                    })
-                });
-                least.filter(|least| least.queue.bytes() > CALM).cloned()
-            };
-            let Some(slow) = slow else { return };
-            if tokio::time::timeout(STALL, slow.queue.taken())
-                .await
-                .is_err()
-            {
-                slow.stalled.store(true, Ordering::Relaxed);
-            }
-        }
+        self.0.ready(CALM, STALL).await;
     }
 }
 
 async fn serve_subscriber(
     stream: Box<dyn Stream>,
+    guest: Arc<Guest>,
     number: u64,
-    backlog: &Backlog,
+    log: Arc<Log>,
     subscribed: mpsc::Sender<Subscription>,
     gap: &(dyn Fn(u64, u64) -> Frames + Send + Sync),
 ) {
-    let mut socket = XPubSocket::new();
     let limits = Limits {
         message: TOPIC,
         ..Limits::default()
     };
-    let Ok((gate, _)) = link::open(&mut socket, stream, limits).await else {
+    let shaken = zmtp::accept(stream, Role::Publisher, &limits, GIVEN_UP).await;
+    let Ok((_, mut reader, mut writer)) = shaken else {
         return;
     };
-    let mut subscriptions = 0;
-    loop {
-        tokio::select! {
-            biased;
-            received = socket.recv() => {
-                let Ok(message) = received else { return };
-                if let Some((1, topic)) = message.get(0).and_then(|frame| frame.split_first()) {
+    let topics = Mutex::new(Vec::<Bytes>::new());
+    let membership = Mutex::new(None::<Membership>);
+    let (joined, mut joins) = watch::channel(false);
+    let receive = async {
+        let mut subscriptions = 0;
+        while let Ok(message) = reader.message(&limits, |_| true).await {
+            let Some((&kind, topic)) = message.first().and_then(|frame| frame.split_first()) else {
+                continue;
+            };
+            let topic = Bytes::copy_from_slice(topic);
+            match kind {
+                1 => {
                     subscriptions += 1;
                     if subscriptions > SUBSCRIPTIONS {
                         return;
                     }
-                    let topic = Bytes::copy_from_slice(topic);
+                    guest.know();
+                    lock(&topics).push(topic.clone());
+                    lock(&membership).get_or_insert_with(|| log.join(number));
+                    joined.send_replace(true);
                     // Full when the owner does not want to know.
-                    let _ = subscribed.try_send(Subscription { subscriber: number, topic });
+                    let _ = subscribed.try_send(Subscription {
+                        subscriber: number,
+                        topic,
+                    });
                 }
-            }
-            _ = gate.closed() => return,
-            Some(popped) = backlog.queue.pop() => {
-                if backlog.queue.bytes() <= CALM {
-                    backlog.stalled.store(false, Ordering::Relaxed);
+                0 => {
+                    let mut topics = lock(&topics);
+                    if let Some(at) = topics.iter().position(|one| *one == topic) {
+                        topics.swap_remove(at);
+                    }
                 }
-                let frames = match popped {
-                    Popped::Item(frames) => frames,
-                    Popped::Gap { messages, bytes } => gap(messages, bytes),
-                };
-                if link::send(&mut socket, &gate, frames).await.is_err() {
-                    return;
-                }
+                _ => {}
             }
         }
-    }
+    };
+    let send = async {
+        // Its sender lives as long as this.
+        let _ = joins.wait_for(|joined| *joined).await;
+        loop {
+            let frames = match log.read(number, CALM).await {
+                Popped::Item(frames) => frames,
+                Popped::Gap { messages, bytes } => Arc::new(gap(messages, bytes)),
+            };
+            let topic = frames.first();
+            let wanted = topic.is_some_and(|topic| {
+                let topics = lock(&topics);
+                topics.iter().any(|wanted| topic.starts_with(wanted))
+            });
+            if wanted && writer.message(&frames).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::select! { () = receive => {}, () = send => {} }
 }
 
 /// Echoes heartbeats for as long as the result is kept.
 pub async fn bind_heartbeat(address: Address) -> Result<impl Drop + Send + use<>, TransportError> {
     let listener = Listener::bind(&address).await?;
-    let serving = accept(listener, |stream| async move {
-        let mut socket = RouterSocket::new();
+    let strangers = Acquaintances::default();
+    let serving = accept(listener, SEATS, strangers, |stream, guest| async move {
         let limits = Limits {
             message: BEAT,
+            frames: INTRODUCTION_FRAMES,
             ..Limits::default()
         };
-        let Ok((gate, _)) = link::open(&mut socket, stream, limits).await else {
+        let shaken = zmtp::accept(stream, Role::Router, &limits, GIVEN_UP).await;
+        let Ok((_, mut reader, mut writer)) = shaken else {
             return;
         };
-        let (send, receive) = socket.split();
-        let mut receiver = Receiver::new(receive, gate.clone());
-        let mut sender = Sender::new(send, gate);
-        while let Ok(frames) = receiver.recv().await {
-            if sender.send(frames).await.is_err() {
+        while let Ok(frames) = reader.message(&limits, |_| true).await {
+            guest.touch();
+            if writer.message(&frames).await.is_err() {
                 return;
             }
         }

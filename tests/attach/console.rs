@@ -23,6 +23,21 @@ async fn attach(world: &World, kernel: &Foreign) -> Terminal {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kernel_that_dies_while_its_cell_asks_is_noticed_without_a_key() {
+    let world = no_model();
+    let kernel = Foreign::start_ipc(&world, "ipc").await;
+    let mut terminal = attach(&world, &kernel).await;
+    terminal.line(
+        "import getpass, os, threading; threading.Timer(1, os._exit, [9]).start(); getpass.getpass('Word: ')",
+    );
+    terminal.until("\nWord: ").await;
+    // On a line of its own.
+    terminal.until("\r\nKernelDied").await;
+    assert!(!terminal.end().await.success());
+    assert!(terminal.echoes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console() {
     let world = no_model();
     let kernel = Foreign::start_ipc(&world, "ipc").await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use heddle::kernel::Incoming;
 use heddle::protocol::content::{
-    CommMsg, ExecuteRequest, ExecutionState, InterruptRequest, ReplyStatus,
+    CommMsg, ExecuteRequest, ExecutionState, InterruptRequest, KernelInfoRequest, ReplyStatus,
 };
 use heddle::protocol::{Channel, Content, Message, RawMessage, Signer, Transport};
 use heddle::transport::{Dealer, Popped, Subscriber};
@@ -255,10 +255,15 @@ async fn who_asks_is_told_at_once_who_the_kernel_is_and_why_a_cell_waits() {
     let client = served.connect().await;
     let info = client.info().await.unwrap();
     assert_eq!(info.language_info.name, "python");
-    let mut exchange = client.request(Channel::Shell, cell("print('ran')"));
+    // What a terminal is told stays there for ever; a front end that names the cell clears it.
+    let mut plain = client.request(Channel::Shell, cell("print('plain')"));
+    let named = Map::from_iter([("cellId".to_owned(), json!("1"))]);
+    let mut exchange = client.request_with(Channel::Shell, cell("print('ran')"), named, Vec::new());
     let waits = printed(&mut exchange, "Heddle starts a kernel").await;
     assert!(!waits.stdout.contains("ran"));
     assert_eq!(waits.states, [ExecutionState::Busy]);
+    let ran = collect(&mut plain).await;
+    assert!(ran.whole() && ran.stdout == "plain\n", "{ran:?}");
     let ran = collect(&mut exchange).await;
     assert_eq!(ran.stdout, "ran\n");
     assert_eq!(ran.states, [ExecutionState::Idle]);
@@ -312,13 +317,14 @@ async fn a_client_that_is_killed_and_comes_back_under_its_name_goes_on() {
         Dealer::connect(address, "me", deadline).await.unwrap()
     };
     let signer = Signer::new("hmac-sha256", b"secret").unwrap();
-    let send = async |dealer: &mut Dealer, code: &str| {
-        let message = Message::request(cell(code), "mine", "user");
+    let send_to = async |dealer: &mut Dealer, content: Content| {
+        let message = Message::request(content, "mine", "user");
         let mut raw = message.encode();
         signer.sign(&mut raw);
         dealer.sender.send(raw.into_frames()).await.unwrap();
         message.header.msg_id
     };
+    let send = async |dealer: &mut Dealer, code: &str| send_to(dealer, cell(code)).await;
     // Where its old connection is known to be closed, and where nobody has noticed yet.
     for noticed in [true, false] {
         let begun = served.folder.path().join(format!("begun-{noticed}"));
@@ -331,6 +337,9 @@ async fn a_client_that_is_killed_and_comes_back_under_its_name_goes_on() {
         process::within(SOON, "the cell runs", || begun.exists()).await;
         killed.take_if(|_| noticed);
         let mut back = connect().await;
+        // Whoever knows its name could come under it: the first that it says, with the key, makes it the one.
+        let hello = send_to(&mut back, KernelInfoRequest {}.into()).await;
+        assert_eq!(reply_of(&mut back).await.0, hello);
         std::fs::write(&go, "").unwrap();
         let (parent, reply) = reply_of(&mut back).await;
         assert_eq!(parent, asked);

@@ -1,13 +1,14 @@
 //! Peers that mean no good, on the addresses that anybody on the machine may reach.
 
+use heddle::kernel::Incoming;
 use heddle::protocol::content::{ExecuteRequest, KernelInfoRequest};
 use heddle::protocol::{Address, Channel, Content, Message, RawMessage, Signer, Transport};
-use heddle::transport::{Dealer, Frames};
+use heddle::transport::{Dealer, Frames, Popped};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::served::{SOON, START, Served};
-use crate::support::kernels::run;
+use crate::support::kernels::{cell, collect, next, run};
 use crate::support::zmtp;
 
 async fn dealer(served: &Served) -> Dealer {
@@ -111,6 +112,103 @@ async fn a_header_that_claims_five_terabytes_ends_its_connection_alone() {
     }
     assert_eq!(run(&client, "1").await.value.as_deref(), Some("1"));
     assert!(served.memory() < 200 << 20);
+}
+
+/// A stranger's connection, until it is ended: what it does that a client would not.
+async fn stranger(address: Address, channel: Channel, kind: usize) {
+    let Address::Tcp(host, port) = address else {
+        unreachable!("it was asked for tcp");
+    };
+    let role = match channel {
+        Channel::Iopub => "SUB",
+        _ => "DEALER",
+    };
+    // One that floods comes back when it is shown out.
+    for _ in 0..if kind == 3 { 20 } else { 1 } {
+        let Ok(mut stream) = TcpStream::connect((host.as_str(), port)).await else {
+            return;
+        };
+        let mut bytes = zmtp::greeting();
+        if kind > 1 {
+            // The name of the one real client: it is in the header of all that it causes.
+            bytes.extend(zmtp::ready(role, if kind == 4 { "peer" } else { "" }));
+        }
+        match kind {
+            0 => bytes.clear(),
+            2 => {
+                bytes.extend(zmtp::header(0, 900 << 10));
+                bytes.extend(vec![1; 300 << 10]);
+            }
+            3 => {
+                for frame in request("count += 100", b"wrong") {
+                    bytes.extend(zmtp::frame(zmtp::MORE, &frame));
+                }
+                bytes.extend(zmtp::frame(0, b""));
+            }
+            5 => bytes.extend(zmtp::header(zmtp::LONG, 256 << 20)),
+            6 => bytes.extend(zmtp::frame(0, b"\x01")),
+            _ => {}
+        }
+        let messages = if kind == 3 { 1000 } else { 1 };
+        for _ in 0..messages {
+            if stream.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+        if kind != 3 {
+            // It reads nothing, and stays.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_strangers_cost_little_take_nothing_and_keep_nobody_out() {
+    let served = Served::start(Transport::Tcp);
+    let client = served.client().await;
+    let mut peer = dealer(&served).await;
+    let hello = request_of(KernelInfoRequest {}.into(), b"secret");
+    peer.sender.send(hello).await.unwrap();
+    let reply = tokio::time::timeout(SOON, peer.receiver.recv()).await;
+    reply.unwrap().unwrap();
+
+    let mut strangers = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let channel = Channel::ALL[number % 5];
+        strangers.spawn(stranger(
+            served.info.address(channel),
+            channel,
+            number / 5 % 7,
+        ));
+    }
+    let mut most = 0;
+    for round in 0..10 {
+        // One that is there, one that is known by a name that others have taken, and a new one.
+        let ran = run(&client, &format!("print('x' * 1_000_000); {round}")).await;
+        assert_eq!(ran.value.as_deref(), Some(&*round.to_string()));
+        most = most.max(served.memory());
+        peer.sender.send(request("1", b"secret")).await.unwrap();
+        let reply = tokio::time::timeout(SOON, peer.receiver.recv()).await;
+        let reply = RawMessage::parse(reply.unwrap().unwrap()).unwrap();
+        assert_eq!(reply.peek().unwrap().msg_type, "execute_reply");
+        let begun = std::time::Instant::now();
+        let new = served.client().await;
+        eprintln!("a new client after {:?}", begun.elapsed());
+        let mut asking = new.request(Channel::Shell, cell("print(input('?'))"));
+        let question = loop {
+            match next(&mut asking).await.unwrap() {
+                Popped::Item(Incoming::Input(question)) => break question,
+                Popped::Item(_) => {}
+                gap => panic!("{gap:?}"),
+            }
+        };
+        new.answer_input(&question, "heard".into());
+        assert_eq!(collect(&mut asking).await.stdout, "heard\n");
+        most = most.max(served.memory());
+    }
+    eprintln!("{} MiB at most", most >> 20);
+    assert!(most < 100 << 20, "{most} bytes of memory");
+    drop(strangers);
 }
 
 #[tokio::test]

@@ -276,7 +276,7 @@ async fn a_replayed_message_is_refused() {
         .await
         .unwrap();
     let signer = info.signer().unwrap();
-    let mut verifier = Verifier::new(signer.clone());
+    let verifier = Verifier::new(signer.clone());
     let mut request = Message::request(KernelInfoRequest {}, "s", "u").encode();
     signer.sign(&mut request);
     shell

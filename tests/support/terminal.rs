@@ -125,6 +125,14 @@ impl Terminal {
         anstream::adapter::strip_str(&text).to_string()
     }
 
+    /// Whether what is typed is shown.
+    pub fn echoes(&self) -> bool {
+        let settings = nix::sys::termios::tcgetattr(&self.keys).unwrap();
+        settings
+            .local_flags
+            .contains(nix::sys::termios::LocalFlags::ECHO)
+    }
+
     /// Waits for the end of the process.
     pub async fn end(&mut self) -> ExitStatus {
         let mut status = None;
