@@ -3,6 +3,7 @@
 #[cfg(target_os = "linux")]
 pub mod cgroup;
 mod folder;
+pub mod itself;
 pub(crate) mod kept;
 #[cfg(target_os = "linux")]
 mod landlock;
@@ -22,6 +23,8 @@ mod remedy;
 mod sandbox;
 #[cfg(target_os = "linux")]
 mod seccomp;
+#[cfg(target_os = "linux")]
+mod sockets;
 mod supervised;
 pub mod supervisor;
 
