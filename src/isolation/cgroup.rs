@@ -14,6 +14,8 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use super::scope;
+
 /// What the folders' names begin with; the number of the process that made it follows.
 const PREFIX: &str = "heddle-";
 /// Microseconds in which a group may use its CPUs' time.
@@ -140,7 +142,47 @@ impl Cgroup {
         for tree in trees(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")) {
             cgroup.enter_tree(&tree, limits);
         }
+        if !cgroup.controllers.contains(&Controller::Memory)
+            && scope::enter(&scope::bus(), limits).is_ok()
+        {
+            let here = trees(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+            here.iter().for_each(|tree| cgroup.adopt(tree, limits));
+        }
         cgroup
+    }
+
+    /// Counts on the limits of a group that this process was put into. It stays in there, and whoever has made the group
+    /// removes it.
+    fn adopt(&mut self, tree: &Tree, limits: &Limits) {
+        if tree.version == Version::One {
+            return;
+        }
+        let kept = |controller: &Controller| {
+            let settings = controller.settings(tree.version, limits);
+            let Some((file, value)) = settings.first() else {
+                return false;
+            };
+            let is = std::fs::read_to_string(tree.here.join(file)).unwrap_or_default();
+            is.trim() == value
+        };
+        let limited: Vec<Controller> = Controller::ALL.into_iter().filter(kept).collect();
+        if limited.contains(&Controller::Memory) {
+            self.watch_events(tree, &tree.here, limits);
+        }
+        self.controllers.extend(limited);
+    }
+
+    fn watch_events(&mut self, tree: &Tree, folder: &Path, limits: &Limits) {
+        let events = File::open(folder.join(match tree.version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        }));
+        self.events = events.ok().map(|file| Events {
+            file,
+            limit: limits.memory,
+            seen: Cell::new(0),
+            others: Cell::new(0),
+        });
     }
 
     fn enter_tree(&mut self, tree: &Tree, limits: &Limits) {
@@ -163,16 +205,7 @@ impl Cgroup {
         match exit.ok().filter(|_| !limited.is_empty()).filter(entered) {
             Some(exit) => {
                 if limited.contains(&Controller::Memory) {
-                    let events = File::open(folder.join(match tree.version {
-                        Version::One => "memory.oom_control",
-                        Version::Two => "memory.events",
-                    }));
-                    self.events = events.ok().map(|file| Events {
-                        file,
-                        limit: limits.memory,
-                        seen: Cell::new(0),
-                        others: Cell::new(0),
-                    });
+                    self.watch_events(tree, &folder, limits);
                 }
                 self.controllers.extend(limited);
                 self.exits.push(exit);
@@ -237,7 +270,8 @@ impl Tree {
     }
 }
 
-/// What this process could have a limit on, found by entering a group for a moment.
+/// What this process could have a limit on, found by entering a group for a moment; a scope of systemd's it stays in,
+/// with limits that nothing comes near.
 pub fn available() -> Vec<Controller> {
     let cgroup = Cgroup::enter(&Limits {
         memory: 1 << 50,
