@@ -304,6 +304,30 @@ time.sleep(1000)";
     });
 }
 
+/// As a process is started that inherits what its parent wants to know of its own children: nothing.
+#[test]
+fn children_are_heard_of_whatever_the_parent_hears_of_its_own() {
+    use std::os::unix::process::CommandExt;
+    everywhere(async |place| {
+        if let Mode::Container(_) = place.mode {
+            return;
+        }
+        let code = "import subprocess; print(subprocess.run(['sh', '-c', 'exit 7']).returncode)";
+        let mut command = place.command(&["run", "-c", code]);
+        // SAFETY: system calls alone.
+        unsafe {
+            command.pre_exec(|| {
+                use nix::sys::signal::{SigHandler, Signal, signal};
+                signal(Signal::SIGCHLD, SigHandler::SigIgn)?;
+                Ok(())
+            });
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.trim(), "7", "{output:?}");
+    });
+}
+
 #[test]
 fn a_sandbox_has_a_cgroup_where_one_may_be_made() {
     everywhere(async |mut place| {
