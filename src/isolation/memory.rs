@@ -22,6 +22,15 @@ const FOLDER: u64 = 1 << 20;
 /// Bytes that a file takes of a file system in memory beside what is in it.
 const INODE: u64 = 1024;
 
+/// Bytes that the machine keeps for each area that a process has mapped, whatever is in it.
+const AREA: u64 = 256;
+/// Bytes that a pipe holds once its user has many. Before that they may hold more, all of them together 64 MiB
+/// (`fs.pipe-user-pages-soft`).
+const PIPE: u64 = 8192;
+/// Files that all processes together may have open. The machine keeps something for each, and to look at many more would
+/// take longer than to fill the memory.
+const OPEN: usize = 100_000;
+
 /// Private file systems of the upper level, as far as nothing of the host's is mounted over them.
 const FILE_SYSTEMS: &[&str] = &["/tmp", "/dev/shm", HOME];
 
@@ -72,7 +81,11 @@ impl Account {
                 "was ended: its supervisor could not look at its processes any more".into(),
             ));
         }
-        let open = Open::of(&processes, &self.run_folder);
+        let Some(open) = Open::of(&processes, &self.run_folder) else {
+            return Some(Report::Because(format!(
+                "was ended: it had more than {OPEN} files and sockets open at once. Close those that are not needed"
+            )));
+        };
         let still_closed = open.closed.intersection(&self.closed).next().copied();
         if let Some(process) = still_closed
             && self.sockets != Scope::Namespace
@@ -99,9 +112,15 @@ impl Account {
         if self.limit == u64::MAX {
             return None;
         }
-        let mapped = self.mapped(&processes);
+        let (mapped, areas) = self.mapped(&processes);
         let sum = |bytes: u64, more: u64| bytes.saturating_add(more);
-        let beside = sum(sum(files, mapped), self.sockets.held(&open.sockets));
+        let kept = [
+            mapped,
+            areas * AREA,
+            open.pipes * PIPE,
+            self.sockets.held(&open.sockets),
+        ];
+        let beside = kept.into_iter().fold(files, sum);
         // What is shared counts once a process in the first, which is too much, but cheap; the second walks all pages.
         let resident = processes.iter().map(|process| resident(*process));
         if resident.fold(beside, sum) <= self.limit {
@@ -122,13 +141,16 @@ impl Account {
         }
     }
 
-    /// Bytes of shared memory without a name, once each. How much of it is used nobody can see who has not mapped it.
-    fn mapped(&mut self, processes: &[Pid]) -> u64 {
+    /// Bytes of shared memory without a name, once each, and the number of areas of any memory. How much of the former is
+    /// used nobody can see who has not mapped it.
+    fn mapped(&mut self, processes: &[Pid]) -> (u64, u64) {
         let mut seen: HashMap<u64, u64> = HashMap::new();
+        let mut areas = 0;
         for process in processes {
             let text = std::fs::read(of(*process, "maps")).unwrap_or_default();
-            for (inode, end) in text
-                .split(|byte| *byte == b'\n')
+            let lines = text.split(|byte| *byte == b'\n');
+            for (inode, end) in lines
+                .inspect(|_| areas += 1)
                 .filter_map(|line| extent(line, &self.nameless))
             {
                 let largest = seen.entry(inode).or_default();
@@ -140,9 +162,8 @@ impl Account {
             *end = (*end).max(self.shared.get(inode).copied().unwrap_or(0));
         }
         self.shared = seen;
-        self.shared
-            .values()
-            .fold(0, |sum, end| sum.saturating_add(*end))
+        let ends = self.shared.values();
+        (ends.fold(0, |sum, end| sum.saturating_add(*end)), areas)
     }
 }
 
@@ -237,15 +258,18 @@ struct Open {
     deleted: u64,
     /// Inodes of sockets.
     sockets: HashSet<u64>,
+    pipes: u64,
     /// Processes that do not let their files be seen.
     closed: HashSet<Pid>,
 }
 
 impl Open {
-    fn of(processes: &[Pid], folder: &Path) -> Open {
+    /// `None` where it is more than [`OPEN`].
+    fn of(processes: &[Pid], folder: &Path) -> Option<Open> {
         let device = std::fs::metadata(folder).map(|meta| meta.dev()).ok();
         let mut open = Open::default();
         let mut seen = HashSet::new();
+        let mut count = 0;
         for process in processes {
             let entries = match std::fs::read_dir(of(*process, "fd")) {
                 Ok(entries) => entries,
@@ -258,19 +282,27 @@ impl Open {
                     continue;
                 }
             };
-            for meta in entries
-                .flatten()
-                .filter_map(|entry| std::fs::metadata(entry.path()).ok())
-            {
+            for entry in entries.flatten() {
+                count += 1;
+                if count > OPEN {
+                    return None;
+                }
+                let Ok(meta) = std::fs::metadata(entry.path()) else {
+                    continue;
+                };
+                if !seen.insert((meta.dev(), meta.ino())) {
+                    continue;
+                }
                 if meta.file_type().is_socket() {
                     open.sockets.insert(meta.ino());
-                } else if Some(meta.dev()) == device && meta.nlink() == 0 && seen.insert(meta.ino())
-                {
+                } else if meta.file_type().is_fifo() {
+                    open.pipes += 1;
+                } else if Some(meta.dev()) == device && meta.nlink() == 0 {
                     open.deleted += meta.blocks() * 512;
                 }
             }
         }
-        open
+        Some(open)
     }
 }
 

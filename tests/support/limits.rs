@@ -128,6 +128,27 @@ time.sleep(KEEP)
 for pair in pairs: pair[0].close(); pair[1].close()",
     ),
     (
+        "pipes",
+        "
+children = []
+for _ in range(6):
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8000, 8000))
+        ends = []
+        try:
+            while True:
+                reading, writing = os.pipe(); os.set_blocking(writing, False)
+                try:
+                    while True: os.write(writing, bytes(4096))
+                except BlockingIOError: pass
+                os.close(writing); ends.append(reading)
+        except OSError: pass
+        time.sleep(KEEP); os._exit(0)
+    children.append(child)
+for child in children: os.waitpid(child, 0)",
+    ),
+    (
         "page tables",
         "
 x = mmap.mmap(-1, 160 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ)
@@ -148,7 +169,7 @@ fn what_the_machine_keeps_for_code_is_limited_too() {
         let mut kernel = place.start().await;
         let keep = if place.mode == Mode::Local { 0 } else { 10 };
         for (name, code) in GREED_BESIDE {
-            let code = format!("import mmap, resource, socket, time\nKEEP = {keep}\n{code}");
+            let code = format!("import mmap, os, resource, socket, time\nKEEP = {keep}\n{code}");
             let outcome = kernel.run(&code).await;
             match (place.mode, &outcome.died) {
                 (Mode::Local, None) => assert_eq!(outcome.raised, None, "{name}"),
