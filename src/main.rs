@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
+use heddle::isolation::itself;
+
 fn main() -> ExitCode {
+    itself::hear_of_children();
     let mut args = std::env::args_os().skip(1).peekable();
     if args
         .next_if(|arg| arg == heddle::isolation::supervisor::SUBCOMMAND)
@@ -18,5 +21,6 @@ fn main() -> ExitCode {
         let code = heddle::kernel::container::keeper::main(args);
         return ExitCode::from(u8::try_from(code).unwrap_or(1));
     }
+    itself::keep_memory();
     heddle::cli::main()
 }

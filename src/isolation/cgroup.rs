@@ -4,6 +4,7 @@
 //! [`super::memory`] watches the same everywhere, a moment late. There may be one tree with all controllers (version
 //! 2), a tree a controller (version 1), or both; each controller is in one of them.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -12,6 +13,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+
+use super::scope;
 
 /// What the folders' names begin with; the number of the process that made it follows.
 const PREFIX: &str = "heddle-";
@@ -103,8 +106,26 @@ pub struct Cgroup {
     folders: Vec<PathBuf>,
     /// Where a process is written to that goes back to where this one was.
     exits: Vec<File>,
-    /// Tells how many processes were killed for want of memory, and how much that is.
-    events: Option<(File, u64)>,
+    events: Option<Events>,
+}
+
+/// What tells how many processes were killed for want of memory.
+struct Events {
+    file: File,
+    /// Bytes that there are.
+    limit: u64,
+    /// How many there were when it was looked at last.
+    seen: Cell<u64>,
+    /// How many of them the kernel's own process has outlived, and is none of.
+    others: Cell<u64>,
+}
+
+impl Events {
+    fn count(&self) -> Option<u64> {
+        let mut text = [0; 512];
+        let length = self.file.read_at(&mut text, 0).ok()?;
+        Some(killed(&String::from_utf8_lossy(&text[..length])))
+    }
 }
 
 impl Cgroup {
@@ -121,7 +142,47 @@ impl Cgroup {
         for tree in trees(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup")) {
             cgroup.enter_tree(&tree, limits);
         }
+        if !cgroup.controllers.contains(&Controller::Memory)
+            && scope::enter(&scope::bus(), limits).is_ok()
+        {
+            let here = trees(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+            here.iter().for_each(|tree| cgroup.adopt(tree, limits));
+        }
         cgroup
+    }
+
+    /// Counts on the limits of a group that this process was put into. It stays in there, and whoever has made the group
+    /// removes it.
+    fn adopt(&mut self, tree: &Tree, limits: &Limits) {
+        if tree.version == Version::One {
+            return;
+        }
+        let kept = |controller: &Controller| {
+            let settings = controller.settings(tree.version, limits);
+            let Some((file, value)) = settings.first() else {
+                return false;
+            };
+            let is = std::fs::read_to_string(tree.here.join(file)).unwrap_or_default();
+            is.trim() == value
+        };
+        let limited: Vec<Controller> = Controller::ALL.into_iter().filter(kept).collect();
+        if limited.contains(&Controller::Memory) {
+            self.watch_events(tree, &tree.here, limits);
+        }
+        self.controllers.extend(limited);
+    }
+
+    fn watch_events(&mut self, tree: &Tree, folder: &Path, limits: &Limits) {
+        let events = File::open(folder.join(match tree.version {
+            Version::One => "memory.oom_control",
+            Version::Two => "memory.events",
+        }));
+        self.events = events.ok().map(|file| Events {
+            file,
+            limit: limits.memory,
+            seen: Cell::new(0),
+            others: Cell::new(0),
+        });
     }
 
     fn enter_tree(&mut self, tree: &Tree, limits: &Limits) {
@@ -144,11 +205,7 @@ impl Cgroup {
         match exit.ok().filter(|_| !limited.is_empty()).filter(entered) {
             Some(exit) => {
                 if limited.contains(&Controller::Memory) {
-                    let events = File::open(folder.join(match tree.version {
-                        Version::One => "memory.oom_control",
-                        Version::Two => "memory.events",
-                    }));
-                    self.events = events.ok().map(|file| (file, limits.memory));
+                    self.watch_events(tree, &folder, limits);
                 }
                 self.controllers.extend(limited);
                 self.exits.push(exit);
@@ -168,12 +225,22 @@ impl Cgroup {
         }
     }
 
-    /// The limit on memory, if a process of the group was killed because all of them took more.
+    /// To be called from time to time with whether the kernel's process lives, and was not killed just now. One that was
+    /// killed is seen to end before the next call: what it has outlived by then were others.
+    pub fn look(&self, lives: impl FnOnce() -> bool) {
+        let Some(events) = &self.events else { return };
+        let Some(count) = events.count() else { return };
+        if events.others.get() < events.seen.get() && lives() {
+            events.others.set(events.seen.get());
+        }
+        events.seen.set(count);
+    }
+
+    /// The limit on memory, if the kernel's process, which has ended, can have been killed because all of the group took
+    /// more.
     pub fn exceeded(&self) -> Option<u64> {
-        let (file, limit) = self.events.as_ref()?;
-        let mut text = [0; 512];
-        let length = file.read_at(&mut text, 0).ok()?;
-        (killed(&String::from_utf8_lossy(&text[..length])) > 0).then_some(*limit)
+        let events = self.events.as_ref()?;
+        (events.count()? > events.others.get()).then_some(events.limit)
     }
 
     /// Removes the group, once nothing runs in it. One that stays is removed by the next that is made beside it.
@@ -203,7 +270,8 @@ impl Tree {
     }
 }
 
-/// What this process could have a limit on, found by entering a group for a moment.
+/// What this process could have a limit on, found by entering a group for a moment; a scope of systemd's it stays in,
+/// with limits that nothing comes near.
 pub fn available() -> Vec<Controller> {
     let cgroup = Cgroup::enter(&Limits {
         memory: 1 << 50,
@@ -364,6 +432,36 @@ mod tests {
         let (parent, controllers) = tree.parent().unwrap();
         assert_eq!(parent, mount.path().join("user.slice/app.slice"));
         assert_eq!(controllers, [Controller::Memory, Controller::Processes]);
+    }
+
+    #[test]
+    fn a_kernel_that_outlives_a_child_was_not_killed_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("memory.events");
+        let say = |killed: u64| std::fs::write(&path, format!("oom_kill {killed}\n")).unwrap();
+        say(0);
+        let cgroup = Cgroup {
+            events: Some(Events {
+                file: File::open(&path).unwrap(),
+                limit: 7,
+                seen: Cell::new(0),
+                others: Cell::new(0),
+            }),
+            ..Cgroup::default()
+        };
+        cgroup.look(|| true);
+        assert_eq!(cgroup.exceeded(), None);
+        say(1);
+        assert_eq!(cgroup.exceeded(), Some(7));
+        // Seen only now, and it may be the kernel that has not ended yet.
+        cgroup.look(|| true);
+        assert_eq!(cgroup.exceeded(), Some(7));
+        cgroup.look(|| false);
+        assert_eq!(cgroup.exceeded(), Some(7));
+        cgroup.look(|| true);
+        assert_eq!(cgroup.exceeded(), None);
+        say(2);
+        assert_eq!(cgroup.exceeded(), Some(7));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod baseline;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
 mod folder;
+pub mod itself;
 pub(crate) mod kept;
 #[cfg(target_os = "linux")]
 mod landlock;
@@ -23,7 +24,11 @@ pub mod resolve;
 #[cfg(target_os = "linux")]
 mod sandbox;
 #[cfg(target_os = "linux")]
+mod scope;
+#[cfg(target_os = "linux")]
 mod seccomp;
+#[cfg(target_os = "linux")]
+mod sockets;
 mod supervised;
 pub mod supervisor;
 #[cfg(target_os = "linux")]

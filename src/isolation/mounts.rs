@@ -533,7 +533,6 @@ fn move_tree(tree: &OwnedFd, at: impl AsFd) -> io::Result<()> {
 /// A user namespace that serves as a map, held by a descriptor alone.
 fn user_namespace(from: (u32, u32), to: (Uid, Gid)) -> io::Result<OwnedFd> {
     use nix::sys::signal::{Signal, kill};
-    use nix::sys::wait::waitpid;
     use nix::unistd::{ForkResult, fork, pipe, read};
 
     let (ready, tell) = pipe()?;
@@ -563,6 +562,6 @@ fn user_namespace(from: (u32, u32), to: (Uid, Gid)) -> io::Result<OwnedFd> {
         });
     // The namespace lives on in the descriptor.
     let _ = kill(child, Signal::SIGKILL);
-    let _ = waitpid(child, None);
+    let _ = super::processes::wait_for(child);
     outcome
 }

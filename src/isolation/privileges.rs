@@ -1,4 +1,4 @@
-//! Giving privileges up, between fork and exec: nothing here allocates.
+//! Giving privileges up. What is called between fork and exec allocates nothing.
 
 use std::ffi::CStr;
 use std::io;
@@ -77,6 +77,23 @@ pub(super) fn limit(processes: u64, file_size: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The user's watches of files are counted outside of the user namespace too, so that a kernel that took all of them would
+/// leave the user none. It gets a share of them, in the user namespace that this process has just made.
+pub(super) fn share_watches() {
+    const SHARE: u64 = 8;
+    for (outside, inside) in [
+        ("max_user_instances", "max_inotify_instances"),
+        ("max_user_watches", "max_inotify_watches"),
+    ] {
+        let all = std::fs::read_to_string(format!("/proc/sys/fs/inotify/{outside}"));
+        let all = all.ok().and_then(|text| text.trim().parse::<u64>().ok());
+        let share = (all.unwrap_or(0) / SHARE).max(1);
+        // Refused where the settings of the machine are closed, as in a container; whose watches they are then is the
+        // container's.
+        let _ = std::fs::write(format!("/proc/sys/user/{inside}"), share.to_string());
+    }
 }
 
 /// Offers this process first where the machine runs out of memory.

@@ -40,22 +40,67 @@ pub(super) fn descendants() -> Vec<nix::unistd::Pid> {
 /// Threads of all processes of this process's user, which is what a limit of processes counts.
 #[cfg(target_os = "linux")]
 pub(super) fn tasks_of_user() -> u64 {
-    use std::os::unix::fs::MetadataExt;
-    let user = nix::unistd::Uid::effective().as_raw();
+    let user = u64::from(nix::unistd::Uid::current().as_raw());
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
-        .filter(|entry| {
-            entry
-                .file_name()
-                .as_encoded_bytes()
-                .iter()
-                .all(u8::is_ascii_digit)
-        })
-        .filter_map(|entry| std::fs::metadata(entry.path().join("task")).ok())
-        .filter(|meta| meta.uid() == user)
-        // A folder's links are its own two names and one for each folder in it.
-        .map(|meta| meta.nlink().saturating_sub(2))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .map(|pid| status(nix::unistd::Pid::from_raw(pid)))
+        .filter(|status| field(status, "Uid:") == Some(user))
+        .filter_map(|status| field(&status, "Threads:"))
         .sum()
+}
+
+/// What `/proc/PID/status` tells of a process, to everybody; nothing of one that is gone.
+#[cfg(target_os = "linux")]
+pub(super) fn status(process: nix::unistd::Pid) -> String {
+    let path = format!("/proc/{process}/status");
+    // A process may give itself a name that is no text.
+    let text = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// The first number of a line that begins with `name`.
+#[cfg(target_os = "linux")]
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Whether a process has ended, or is about to: it was sent SIGKILL, or is giving back what it has.
+#[cfg(target_os = "linux")]
+pub(super) fn is_ending(process: nix::unistd::Pid) -> bool {
+    const EXITING: u64 = 0x4;
+    const KILLED: u64 = 1 << (nix::libc::SIGKILL - 1);
+    let status = status(process);
+    let pending = |name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0)
+    };
+    if (pending("SigPnd:") | pending("ShdPnd:")) & KILLED != 0 {
+        return true;
+    }
+    let stat = std::fs::read(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    let flags = || {
+        let (_, rest) = stat.rsplit_once(')')?;
+        rest.split_ascii_whitespace().nth(6)?.parse::<u64>().ok()
+    };
+    flags().is_none_or(|flags| flags & EXITING != 0)
+}
+
+/// Waits for a child to end, whatever signals come meanwhile.
+///
+/// # Errors
+/// There is no such child.
+#[cfg(target_os = "linux")]
+pub(super) fn wait_for(child: nix::unistd::Pid) -> nix::Result<nix::sys::wait::WaitStatus> {
+    loop {
+        match nix::sys::wait::waitpid(child, None) {
+            Err(nix::errno::Errno::EINTR) => {}
+            outcome => return outcome,
+        }
+    }
 }
 
 /// The parent's pid in a line of `/proc/PID/stat`. The command in parentheses may hold spaces and parentheses.
@@ -90,6 +135,20 @@ mod tests {
         let _ = thread.join().unwrap();
         // This process has at least the two.
         assert!(counted >= 2, "{counted}");
+    }
+
+    #[test]
+    fn a_killed_process_is_ending_before_it_is_reaped() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("100")
+            .spawn()
+            .unwrap();
+        let pid = nix::unistd::Pid::from_raw(child.id() as i32);
+        assert!(!is_ending(pid));
+        child.kill().unwrap();
+        assert!(is_ending(pid));
+        child.wait().unwrap();
+        assert!(is_ending(pid));
     }
 
     #[test]

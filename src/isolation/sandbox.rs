@@ -12,16 +12,17 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::WaitStatus;
 use nix::unistd::{Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::{Cgroup, Limits};
 use super::kept::Kept;
 use super::level::Level;
+use super::processes::wait_for;
 use super::resolve::{FileId, Granted, ResolveError, Resolver};
 use super::supervisor::Heddle;
-use super::{folder, landlock, loopback, mounts};
+use super::{folder, landlock, loopback, mounts, privileges};
 
 /// Where the run folder is inside, at the upper level: outside of the private file systems, all of which Landlock lets
 /// the kernel write to.
@@ -176,7 +177,7 @@ fn enter_namespaces(
     signals(SigHandler::SigIgn);
     if let Some(child) = fork_into(namespaces).map_err(refused)? {
         cgroup.leave();
-        let code = match waitpid(child, None) {
+        let code = match wait_for(child) {
             Ok(WaitStatus::Exited(_, code)) => code,
             _ => 1,
         };
@@ -189,6 +190,7 @@ fn enter_namespaces(
     signals(SigHandler::SigDfl);
     if identity == Identity::Same {
         map_user(uid, gid).map_err(|error| format!("the user cannot be mapped: {error}"))?;
+        privileges::share_watches();
     }
     // Should the process outside be killed, its other end of the lifeline is not: it is ours.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)

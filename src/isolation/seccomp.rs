@@ -66,10 +66,53 @@ const OWNERS: &[(libc::c_long, u32)] = &[
 ];
 /// Calls that change any process of the user's, with their argument that names it; 0 is the caller. Those of the
 /// scheduler are left, since a thread calls them on itself by its number.
-const OTHERS: &[(libc::c_long, u32)] = &[
-    (libc::SYS_prlimit64, 0),
+const OTHERS: &[(libc::c_long, u32)] = &[(libc::SYS_setpriority, 1), (libc::SYS_ioprio_set, 1)];
+/// Calls that would slow the supervisor, which watches what is taken, with their argument that names it.
+const SLOWING: &[(libc::c_long, u32)] = &[
     (libc::SYS_setpriority, 1),
     (libc::SYS_ioprio_set, 1),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+];
+/// Calls that can mean all processes of a user, with the value of their first argument that says so.
+const OF_A_USER: &[(libc::c_long, u32)] = &[
+    (libc::SYS_setpriority, libc::PRIO_USER),
+    (libc::SYS_ioprio_set, 3), // IOPRIO_WHO_USER
+];
+
+/// The kinds of sockets whose memory the machine tells, and their protocols where there are many.
+const FAMILIES: &[libc::c_int] = &[
+    libc::AF_UNIX,
+    libc::AF_INET,
+    libc::AF_INET6,
+    libc::AF_NETLINK,
+];
+const PROTOCOLS: &[libc::c_int] = &[
+    0,
+    libc::IPPROTO_TCP,
+    libc::IPPROTO_UDP,
+    libc::IPPROTO_ICMP,
+    libc::IPPROTO_ICMPV6,
+];
+
+/// Calls on attributes of files, by name or descriptor: no rule of Landlock is about them. Programs that copy them go on
+/// without where a file system has none, which is the error they get.
+#[rustfmt::skip]
+const ATTRIBUTES: &[libc::c_long] = &[
+    libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr, libc::SYS_getxattr, libc::SYS_lgetxattr,
+    libc::SYS_fgetxattr, libc::SYS_listxattr, libc::SYS_llistxattr, libc::SYS_flistxattr, libc::SYS_removexattr,
+    libc::SYS_lremovexattr, libc::SYS_fremovexattr,
+    // setxattrat, getxattrat, listxattrat, removexattrat, file_getattr, file_setattr: the same numbers on every
+    // architecture, and in few versions of the C library.
+    463, 464, 465, 466, 468, 469,
+];
+/// Calls that watch files, which Landlock has no rule about either; programs look at them from time to time instead.
+const WATCHES: &[libc::c_long] = &[
+    libc::SYS_inotify_init1,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_inotify_init,
 ];
 
 /// Flags of `clone` that make namespaces.
@@ -100,7 +143,8 @@ const fn argument(n: u32) -> u32 {
 pub(super) struct Filter(Vec<libc::sock_filter>);
 
 impl Filter {
-    /// At the lower level with what else is outside then: other programs' sockets, and `supervisor`.
+    /// `supervisor` is the one that watches the kernel, by its number there; 0 where there is none. At the lower level
+    /// with what else is outside then: other programs' sockets, processes and files.
     pub(super) fn new(level: Level, supervisor: u32) -> Filter {
         let mut filter = Filter(Vec::new());
         filter.load(ARCH);
@@ -117,8 +161,21 @@ impl Filter {
         // Typing into the terminal that Heddle was started from.
         filter.when_argument_is(libc::SYS_ioctl, 1, libc::TIOCSTI as u32);
         filter.when_argument_is(libc::SYS_ioctl, 1, libc::TIOCLINUX as u32);
-        for family in [libc::AF_ALG, libc::AF_VSOCK, libc::AF_PACKET, libc::AF_KEY] {
-            filter.when_argument_is(libc::SYS_socket, 0, family as u32);
+        filter.known_sockets();
+        filter.limits_of_its_own();
+        // A process that closes itself to others of its user could not be looked at. Nobody else here can look at it
+        // either, so that it may believe to be closed: some programs insist on it.
+        filter.of_call(libc::SYS_prctl, |block| {
+            block.load(argument(0));
+            block.when_equal(libc::PR_SET_DUMPABLE as u32, errno(0));
+        });
+        for (call, whose) in OF_A_USER {
+            filter.when_argument_is(*call, 0, *whose);
+        }
+        if supervisor != 0 {
+            for (call, n) in SLOWING {
+                filter.when_argument_is(*call, *n, supervisor);
+            }
         }
         for (call, n) in WITH_MODE {
             filter.when_argument_has(*call, *n, LENDING);
@@ -162,6 +219,45 @@ impl Filter {
         for target in [everybody, supervisor.wrapping_neg()] {
             self.when_argument_is(libc::SYS_kill, 0, target);
         }
+        for number in ATTRIBUTES {
+            self.when_equal(*number as u32, unsupported);
+        }
+        for number in WATCHES {
+            self.when_equal(*number as u32, errno(libc::ENOSYS));
+        }
+    }
+
+    /// Sockets whose buffers are counted, and no others.
+    fn known_sockets(&mut self) {
+        self.of_call(libc::SYS_socket, |block| {
+            block.load(argument(0));
+            block.unless_among(FAMILIES, errno(libc::EAFNOSUPPORT));
+            let past_the_protocols = PROTOCOLS.len() as u8 + 2;
+            let (inet, inet6) = (libc::AF_INET as u32, libc::AF_INET6 as u32);
+            block.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, inet);
+            block.push(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                0,
+                past_the_protocols,
+                inet6,
+            );
+            block.load(argument(2));
+            block.unless_among(PROTOCOLS, errno(libc::EPROTONOSUPPORT));
+        });
+    }
+
+    /// A process reads anybody's limits, and sets its own under the number 0: those of the supervisor are what it watches
+    /// with.
+    fn limits_of_its_own(&mut self) {
+        self.of_call(libc::SYS_prlimit64, |block| {
+            block.load(argument(0));
+            block.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 5, 0, 0);
+            block.load(argument(2));
+            block.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 2, 0);
+            block.load(argument(2) + 4);
+            block.push(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, 0, 0);
+            block.give(errno(libc::EPERM));
+        });
     }
 
     /// The program as it is in memory.
@@ -261,6 +357,35 @@ impl Filter {
         self.push(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask);
         self.unless_equal(value, verdict);
         self.load(NUMBER);
+    }
+
+    /// Instructions for one call alone, which leave anything loaded.
+    fn of_call(&mut self, call: libc::c_long, instructions: impl FnOnce(&mut Filter)) {
+        let mut block = Filter(Vec::new());
+        instructions(&mut block);
+        block.load(NUMBER);
+        let length = block.0.len() as u8;
+        self.push(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            length,
+            call as u32,
+        );
+        self.0.append(&mut block.0);
+    }
+
+    /// A verdict on what is loaded, unless it is one of these.
+    fn unless_among(&mut self, values: &[libc::c_int], verdict: u32) {
+        for (n, value) in values.iter().enumerate() {
+            let past_the_others = (values.len() - n) as u8;
+            self.push(
+                libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+                past_the_others,
+                0,
+                *value as u32,
+            );
+        }
+        self.give(verdict);
     }
 
     /// Loads an argument of `call`; other calls go on after the three instructions that follow.

@@ -213,6 +213,7 @@ async fn follow(reports: ChildStdout, exit: watch::Sender<Option<Exit>>) {
             Some(Report::Signaled(signal)) => first(&exit, Exit::Signal(signal)),
             Some(Report::OutOfMemory(limit)) => first(&exit, Exit::OutOfMemory(limit)),
             Some(Report::FolderFull) => first(&exit, Exit::FolderFull),
+            Some(Report::Because(reason)) => first(&exit, Exit::Because(reason)),
             Some(Report::Failed(reason)) => first(&exit, Exit::NotStarted(reason)),
             Some(Report::Started(_)) | None => continue,
         };

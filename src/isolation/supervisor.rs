@@ -26,6 +26,8 @@ use super::cgroup::Cgroup;
 #[cfg(target_os = "linux")]
 use super::memory::Account;
 use super::processes::descendants;
+#[cfg(target_os = "linux")]
+use super::processes::is_ending;
 
 /// The hidden subcommand that makes the binary a supervisor.
 pub const SUBCOMMAND: &str = "supervise";
@@ -58,6 +60,8 @@ pub enum Report {
     OutOfMemory(u64),
     /// The kernel is ended because it filled the folder of its sockets.
     FolderFull,
+    /// The kernel is ended, or has, as these words for people say.
+    Because(String),
 }
 
 impl Report {
@@ -70,6 +74,7 @@ impl Report {
             Report::Signaled(signal) => format!("signaled {signal}"),
             Report::OutOfMemory(limit) => format!("memory {limit}"),
             Report::FolderFull => "folder full".to_owned(),
+            Report::Because(reason) => format!("because {}", reason.replace('\n', " ")),
         }
     }
 
@@ -83,6 +88,7 @@ impl Report {
             "signaled" => Report::Signaled(rest.parse().ok()?),
             "memory" => Report::OutOfMemory(rest.parse().ok()?),
             "folder" => Report::FolderFull,
+            "because" => Report::Because(rest.to_owned()),
             _ => return None,
         })
     }
@@ -182,7 +188,7 @@ async fn supervise(
         ));
         return 1;
     };
-    let account = confinement.account(folder);
+    let mut account = confinement.account(folder);
     let kernel = match start(&mut command, confinement) {
         Ok(pid) => pid,
         Err(error) => {
@@ -202,13 +208,23 @@ async fn supervise(
 
     let mut order = [0];
     let mut look = tokio::time::interval(LOOK);
+    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = look.tick(), if account.is_some() => if let Some(excess) = account.as_ref().and_then(Account::excess) {
-                report(&excess);
-                break;
-            },
-            _ = child.recv() => if reap(kernel, cgroup).kernel_ended { break },
+            _ = look.tick(), if account.is_some() => {
+                cgroup.look(|| !is_ending(kernel));
+                if let Some(excess) = account.as_mut().and_then(Account::excess) {
+                    report(&excess);
+                    break;
+                }
+            }
+            _ = child.recv() => {
+                let reaped = reap(kernel, cgroup);
+                if reaped.nobody_left && !reaped.kernel_ended {
+                    report(&Report::Because("has ended, and the machine did not say how".into()));
+                }
+                if reaped.nobody_left || reaped.kernel_ended { break }
+            }
             read = lifeline.read(&mut order) => match (read, super::Signal::from_byte(order[0])) {
                 (Ok(1), Some(super::Signal::Interrupt)) => to_group(kernel, Signal::SIGINT),
                 (Ok(1), Some(super::Signal::Terminate)) => to_group(kernel, Signal::SIGTERM),
@@ -239,14 +255,20 @@ struct Cgroup;
 impl Cgroup {
     fn leave(&self) {}
     fn remove(&self) {}
+    fn look(&self, _: impl FnOnce() -> bool) {}
     fn exceeded(&self) -> Option<u64> {
         None
     }
 }
 
 #[cfg(not(target_os = "linux"))]
+fn is_ending(_: Pid) -> bool {
+    false
+}
+
+#[cfg(not(target_os = "linux"))]
 impl Account {
-    fn excess(&self) -> Option<Report> {
+    fn excess(&mut self) -> Option<Report> {
         None
     }
 }
@@ -429,6 +451,8 @@ fn reap(kernel: Pid, cgroup: &Cgroup) -> Reaped {
                 reaped.kernel_ended = true;
             }
             Ok(WaitStatus::StillAlive) => return reaped,
+            // No answer.
+            Err(Errno::EINTR) => {}
             Err(error) => {
                 reaped.nobody_left = error == Errno::ECHILD;
                 return reaped;
@@ -513,6 +537,7 @@ mod tests {
             Report::Signaled(9),
             Report::OutOfMemory(1 << 30),
             Report::FolderFull,
+            Report::Because("was ended: why".into()),
         ] {
             assert_eq!(Report::from_line(&report.to_line()), Some(report));
         }

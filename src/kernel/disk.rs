@@ -12,6 +12,9 @@ use super::launcher::Grants;
 /// How often it is looked at what is left.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// The part of all files that a disk can hold, as a divisor, which stays free.
+const FILES_SHARE: u64 = 20;
+
 /// The disks of one kernel; by default none is looked at.
 #[derive(Default)]
 pub(super) struct Disks {
@@ -20,19 +23,32 @@ pub(super) struct Disks {
 
 struct Place {
     path: PathBuf,
-    /// Bytes that have to stay free.
-    reserve: u64,
+    /// What has to stay free.
+    reserve: Room,
+}
+
+/// What a disk has, or is to have.
+#[derive(Clone, Copy)]
+struct Room {
+    bytes: u64,
+    /// Files and folders that can still be made; `None` where the disk has no number of them.
+    files: Option<u64>,
 }
 
 impl Disks {
-    /// Those of the folders that the kernel can write to. Where little is free already, half of that is for the kernel.
+    /// Those of the folders that the kernel can write to. Where little is free already, half of that is for the kernel. Of
+    /// the files that a disk can hold, a share stays free.
     pub(super) fn new(cwd: &Path, grants: &Grants) -> Disks {
         let given = grants.mounts.iter().filter(|mount| mount.writable);
         let paths = std::iter::once(cwd).chain(given.map(|mount| mount.path.as_path()));
         let places = paths.filter_map(|path| {
-            let reserve = grants.disk_free.min(free(path)? / 2);
+            let (free, all) = free(path)?;
+            let reserve = Room {
+                bytes: grants.disk_free.min(free.bytes / 2),
+                files: free.files.map(|files| (all / FILES_SHARE).min(files / 2)),
+            };
             let path = path.to_path_buf();
-            (reserve > 0).then_some(Place { path, reserve })
+            (reserve.bytes > 0).then_some(Place { path, reserve })
         });
         Disks {
             places: places.collect(),
@@ -48,16 +64,34 @@ impl Disks {
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            let full = |place: &&Place| free(&place.path).is_some_and(|free| free < place.reserve);
-            if let Some(place) = self.places.iter().find(full) {
-                return format!(
-                    "was ended before it filled the disk: less than {} MiB are left to {}. Remove files that are not \
-                     needed, or allow it more with execution_service.disk_free",
-                    place.reserve >> 20,
-                    place.path.display()
-                );
+            if let Some(reason) = self.places.iter().find_map(Place::full) {
+                return reason;
             }
         }
+    }
+}
+
+impl Place {
+    /// Why to end the kernel.
+    fn full(&self) -> Option<String> {
+        let (free, _) = free(&self.path)?;
+        if free.bytes < self.reserve.bytes {
+            return Some(format!(
+                "was ended before it filled the disk: less than {} MiB are left to {}. Remove files that are not \
+                 needed, or allow it more with execution_service.disk_free",
+                self.reserve.bytes >> 20,
+                self.path.display()
+            ));
+        }
+        let (files, reserve) = (free.files?, self.reserve.files?);
+        (files < reserve).then(|| {
+            format!(
+                "was ended before it used up the disk's inodes: no more than {files} files and folders can still be made \
+                 on the disk of {}, however small, of which {reserve} are to stay. Remove files that are not needed \
+                 (df -i shows what is used), or put more into one file each",
+                self.path.display()
+            )
+        })
     }
 }
 
@@ -65,15 +99,23 @@ impl Disks {
 /// takes all at once would have it before anybody has looked.
 pub(super) fn largest_file(cwd: &Path, grants: &Grants) -> u64 {
     match free(cwd) {
-        Some(free) if grants.disk_free > 0 => free - grants.disk_free.min(free / 2),
+        Some((Room { bytes, .. }, _)) if grants.disk_free > 0 => {
+            bytes - grants.disk_free.min(bytes / 2)
+        }
         _ => u64::MAX,
     }
 }
 
-/// Bytes that the user can still write there.
-fn free(path: &Path) -> Option<u64> {
+/// What the user can still write there, and how many files and folders the disk can hold.
+fn free(path: &Path) -> Option<(Room, u64)> {
     let stat = nix::sys::statvfs::statvfs(path).ok()?;
     // The types differ between platforms.
     #[allow(clippy::unnecessary_cast)]
-    Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+    let (bytes, available, all) = (
+        stat.blocks_available() as u64 * stat.fragment_size() as u64,
+        stat.files_available() as u64,
+        stat.files() as u64,
+    );
+    let files = (all > 0).then_some(available);
+    Some((Room { bytes, files }, all))
 }

@@ -1,5 +1,5 @@
 # The attack list. Each probe returns what shows that it got through, or raises, or returns nothing.
-import array, ctypes, errno, fcntl, glob, json, mmap, os, platform, signal, socket, stat, struct, subprocess, sys, time
+import array, ctypes, errno, fcntl, glob, json, mmap, os, platform, resource, signal, socket, stat, struct, subprocess, sys, time
 
 HOST = json.loads(__HOST__)
 CANARY, HOME = HOST["canary"], HOST["home"]
@@ -65,6 +65,15 @@ def call(name, number, *arguments, child=False):
     PROBES[name] = lambda: in_child(lambda: syscall(number, *arguments)) if child else syscall(number, *arguments)
 
 
+def watch(path):
+    reading = LIBC.inotify_init1(0)
+    try:
+        return LIBC.inotify_add_watch(reading, path.encode(), 0x100) >= 0 and "watching"
+    finally:
+        if reading >= 0:
+            os.close(reading)
+
+
 # Files.
 probe("read a key")(lambda: holds(KEY))
 probe("read a key through a link")(lambda: (os.path.lexists("link") or os.symlink(KEY, "link"), holds("link"))[1])
@@ -73,6 +82,9 @@ probe("list the home")(lambda: os.listdir(HOME))
 probe("stat a key")(lambda: os.stat(KEY).st_size)
 probe("chmod a key")(lambda: os.chmod(KEY, 0o600) or "chmod")
 probe("touch a key")(lambda: os.utime(KEY) or "utime")
+probe("set an attribute of a document")(lambda: os.setxattr(DOCUMENT, "user.heddle", b"x") or "set")
+probe("list the attributes of a document")(lambda: ("listed", os.listxattr(DOCUMENT)))
+probe("watch the home")(lambda: watch(HOME))
 probe("read /etc/shadow")(lambda: read("/etc/shadow"))
 probe("stat /etc/shadow")(lambda: os.stat("/etc/shadow").st_size)
 probe("chmod /etc/shadow")(lambda: os.chmod("/etc/shadow", stat.S_IMODE(os.stat("/etc/shadow").st_mode)) or "chmod")
@@ -143,6 +155,8 @@ probe("see the supervisor's root")(lambda: os.listdir(process(os.getppid(), "roo
 probe("read the first process's environment")(lambda: read("/proc/1/environ"))
 probe("see the first process's root")(lambda: os.listdir("/proc/1/root"))
 probe("stop the supervisor")(lambda: frozen())
+probe("limit the supervisor")(lambda: resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)) and "set")
+probe("slow the supervisor")(lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(os.getppid())) or "set")
 probe("steal the supervisor's descriptor")(lambda: syscall(438, os.pidfd_open(os.getppid()), 0, 0))
 
 

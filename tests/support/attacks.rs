@@ -87,6 +87,7 @@ const OWN: &[&str] = &[
     "read the supervisor's environment",
     "see the first process's root",
     "see the supervisor's root",
+    "slow the supervisor",
     "stat /etc/shadow",
     "write beside the workspace",
 ];

@@ -102,6 +102,255 @@ fn memory_is_limited_wherever_it_is_taken() {
     });
 }
 
+/// The same of what is no process's memory, so that it is counted apart.
+const GREED_BESIDE: &[(&str, &str)] = &[
+    (
+        "shared memory that is let go of and kept",
+        "
+x = mmap.mmap(-1, 300 << 20)
+for i in range(0, len(x), 4096): x[i] = 1
+x.madvise(mmap.MADV_DONTNEED)
+time.sleep(KEEP)
+x.close()",
+    ),
+    (
+        "socket buffers",
+        "
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+pairs = []
+for _ in range(1400):
+    pair = socket.socketpair()
+    pair[0].setblocking(False)
+    try:
+        while True: pair[0].send(bytes(65536))
+    except BlockingIOError: pass
+    pairs.append(pair)
+time.sleep(KEEP)
+for pair in pairs: pair[0].close(); pair[1].close()",
+    ),
+    (
+        "pipes",
+        "
+children = []
+for _ in range(6):
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (8000, 8000))
+        ends = []
+        try:
+            while True:
+                reading, writing = os.pipe(); os.set_blocking(writing, False)
+                try:
+                    while True: os.write(writing, bytes(4096))
+                except BlockingIOError: pass
+                os.close(writing); ends.append(reading)
+        except OSError: pass
+        time.sleep(KEEP); os._exit(0)
+    children.append(child)
+for child in children: os.waitpid(child, 0)",
+    ),
+    (
+        "page tables",
+        "
+x = mmap.mmap(-1, 160 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ)
+for i in range(0, len(x), 2 << 20): x[i]
+time.sleep(KEEP)
+x.close()",
+    ),
+];
+
+#[test]
+fn what_the_machine_keeps_for_code_is_limited_too() {
+    everywhere(async |mut place| {
+        // There the engine's cgroup counts it.
+        if let Mode::Container(_) = place.mode {
+            return;
+        }
+        place.grants.memory = 200 << 20;
+        let mut kernel = place.start().await;
+        let keep = if place.mode == Mode::Local { 0 } else { 10 };
+        for (name, code) in GREED_BESIDE {
+            let code = format!("import mmap, os, resource, socket, time\nKEEP = {keep}\n{code}");
+            let outcome = kernel.run(&code).await;
+            match (place.mode, &outcome.died) {
+                (Mode::Local, None) => assert_eq!(outcome.raised, None, "{name}"),
+                (Mode::Sandbox(_), Some(died)) => {
+                    assert!(died.contains("ran out of memory"), "{name}: {died}");
+                }
+                _ => panic!("{name}: {outcome:?}"),
+            }
+        }
+        // Of what is only mapped nobody sees whether it is used.
+        let code = format!("x = mmap.mmap(-1, 300 << 20); time.sleep({keep}); x.close()");
+        let outcome = kernel.run(&format!("import mmap, time; {code}")).await;
+        if place.mode != Mode::Local {
+            let died = outcome.died.unwrap();
+            assert!(
+                died.contains("with 300 MiB of shared memory that it has mapped"),
+                "{died}"
+            );
+            assert!(died.contains("execution_service.memory"), "{died}");
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn honest_programs_stay_within_what_they_use() {
+    everywhere(async |mut place| {
+        place.grants.memory = 512 << 20;
+        let mut kernel = place.start().await;
+        let code = "
+import mmap, multiprocessing, numpy, psutil, shutil, socket, subprocess, threading, time
+zeros = numpy.zeros(1 << 30, numpy.uint8); zeros[::1 << 26] = 1
+sparse = numpy.memmap('sparse', mode='w+', shape=1 << 30); sparse[::1 << 26] = 1
+mapped = mmap.mmap(-1, 100 << 20)
+def square(n): time.sleep(0.1); return n * n
+with multiprocessing.Pool(3) as pool: print(pool.map(square, range(9))[-1])
+for _ in range(50): subprocess.run(['true'], check=True)
+open('given', 'w').close(); shutil.copy2('given', 'copied')
+limits = psutil.Process().rlimit(psutil.RLIMIT_NOFILE); print(limits[0] > 0)
+psutil.Process().cpu_affinity(psutil.Process().cpu_affinity())
+time.sleep(1); print('done')";
+        assert_eq!(kernel.printed(code).await, "64\nTrue\ndone");
+        // The lower level has neither.
+        if !matches!(place.mode, Mode::Sandbox(Level::Landlock(_))) {
+            let code = "
+from multiprocessing import shared_memory
+block = shared_memory.SharedMemory(create=True, size=48 << 20); block.buf[:] = bytes(48 << 20)
+other = shared_memory.SharedMemory(block.name)
+listener = socket.create_server(('127.0.0.1', 0), backlog=200)
+clients = [socket.create_connection(listener.getsockname()) for _ in range(200)]
+served = [listener.accept()[0] for _ in clients]
+for s in served: s.sendall(bytes(1000))
+time.sleep(1)
+print(sum(len(c.recv(1000, socket.MSG_WAITALL)) for c in clients))
+other.close(); block.close(); block.unlink()";
+            assert_eq!(kernel.printed(code).await, "200000");
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn a_kernel_that_outlived_its_child_is_not_said_to_have_run_out_of_memory() {
+    everywhere(async |mut place| {
+        let available = heddle::isolation::cgroup::available();
+        if !matches!(place.mode, Mode::Sandbox(_)) || !available.contains(&Controller::Memory) {
+            return;
+        }
+        place.grants.memory = 200 << 20;
+        let mut kernel = place.start().await;
+        let child = "
+import os, time
+child = os.fork()
+if child == 0: x = bytearray(b'x') * (300 << 20); os._exit(0)
+print(os.waitpid(child, 0)[1]); time.sleep(2)";
+        assert_eq!(kernel.printed(child).await, "9");
+        let died = kernel.run("os.kill(os.getpid(), 9)").await.died.unwrap();
+        assert!(died.contains("SIGKILL"), "{died}");
+        let died = kernel.run("x = bytearray(b'x') * (300 << 20)").await.died;
+        assert!(died.unwrap().contains("ran out of memory"));
+        kernel.end().await;
+    });
+}
+
+/// They are counted for the user outside as well.
+#[test]
+fn watches_of_files_are_left_to_the_user() {
+    everywhere(async |place| {
+        // Root's are not the stranger's; in local mode nothing is limited.
+        let Mode::Sandbox(level) = place.mode else {
+            return;
+        };
+        let mut kernel = place.start().await;
+        let code = "
+import ctypes
+taken = 0
+while taken < 1000 and ctypes.CDLL(None).inotify_init1(0) >= 0: taken += 1
+print(taken)";
+        let taken: u32 = kernel.printed(code).await.parse().unwrap();
+        match level {
+            Level::Namespaces => assert!((1..=1000).contains(&taken), "{taken}"),
+            Level::Landlock(_) => assert_eq!(taken, 0),
+        }
+        // SAFETY: plain system calls on values.
+        unsafe {
+            let own = nix::libc::inotify_init1(0);
+            assert!(own >= 0, "{}", std::io::Error::last_os_error());
+            nix::libc::close(own);
+        }
+        kernel.end().await;
+    });
+}
+
+/// Heddle holds keys.
+#[test]
+fn heddle_leaves_no_dump_of_its_memory_and_code_the_one_it_would_leave_anywhere() {
+    use std::io::BufRead;
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::Stdio;
+    everywhere(async |place| {
+        if let Mode::Container(_) = place.mode {
+            return;
+        }
+        let code = "
+import os, resource, subprocess, time
+child = subprocess.Popen(['sh', '-c', 'kill -ABRT $$'])
+print(resource.getrlimit(resource.RLIMIT_CORE), os.WCOREDUMP(os.waitpid(child.pid, 0)[1]), flush=True)
+time.sleep(1000)";
+        let mut command = place.command(&["run", "-c", code]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: system calls alone.
+        unsafe {
+            command.pre_exec(|| {
+                use nix::sys::resource::{Resource, setrlimit};
+                Ok(setrlimit(Resource::RLIMIT_CORE, 1 << 20, 1 << 20)?)
+            });
+        }
+        let mut heddle = command.spawn().unwrap();
+        let mut said = String::new();
+        let mut output = std::io::BufReader::new(heddle.stdout.take().unwrap());
+        output.read_line(&mut said).unwrap();
+        let process = nix::unistd::Pid::from_raw(heddle.id() as i32);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGABRT).unwrap();
+        let status = heddle.wait().unwrap();
+        assert!(
+            status.signal().is_some() && !status.core_dumped(),
+            "{status}"
+        );
+        match place.mode {
+            Mode::Local => assert_eq!(said.trim(), "(1048576, 1048576) True"),
+            _ => assert_eq!(said.trim(), "(0, 0) False"),
+        }
+    });
+}
+
+/// As a process is started that inherits what its parent wants to know of its own children: nothing.
+#[test]
+fn children_are_heard_of_whatever_the_parent_hears_of_its_own() {
+    use std::os::unix::process::CommandExt;
+    everywhere(async |place| {
+        if let Mode::Container(_) = place.mode {
+            return;
+        }
+        let code = "import subprocess; print(subprocess.run(['sh', '-c', 'exit 7']).returncode)";
+        let mut command = place.command(&["run", "-c", code]);
+        // SAFETY: system calls alone.
+        unsafe {
+            command.pre_exec(|| {
+                use nix::sys::signal::{SigHandler, Signal, signal};
+                signal(Signal::SIGCHLD, SigHandler::SigIgn)?;
+                Ok(())
+            });
+        }
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert_eq!(said.trim(), "7", "{output:?}");
+    });
+}
+
 #[test]
 fn a_sandbox_has_a_cgroup_where_one_may_be_made() {
     everywhere(async |mut place| {
@@ -166,7 +415,7 @@ struct Small<'a>(&'a Path);
 
 impl Small<'_> {
     fn mount(path: &Path) -> Small<'_> {
-        let (kind, data) = (Some("tmpfs"), Some("size=64m,mode=777"));
+        let (kind, data) = (Some("tmpfs"), Some("size=64m,nr_inodes=4000,mode=777"));
         nix::mount::mount(kind, path, kind, nix::mount::MsFlags::empty(), data).unwrap();
         Small(path)
     }
@@ -221,6 +470,36 @@ time.sleep(2)";
                 assert!((33..64).contains(&written), "{written}");
                 // Half of what is left is for the next.
                 assert_eq!(kernel.printed("print('anew')").await, "anew");
+            }
+        }
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn the_inodes_of_a_disk_are_not_used_up_through_the_workspace() {
+    everywhere(async |mut place| {
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("skipped: only root can mount a small disk");
+            return;
+        }
+        let path = place.workspace.path().to_path_buf();
+        let _small = Small::mount(&path);
+        place.grants.disk_free = 1 << 20;
+        let mut kernel = place.start().await;
+        let code = "
+import time
+for n in range(3900): open(f'file-{n}', 'w').close()
+time.sleep(5)";
+        let died = kernel.run(code).await.died;
+        match place.mode {
+            Mode::Local => assert_eq!(died, None),
+            _ => {
+                let died = died.unwrap();
+                assert!(
+                    died.contains("before it used up the disk's inodes"),
+                    "{died}"
+                );
             }
         }
         kernel.end().await;

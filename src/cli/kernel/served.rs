@@ -308,7 +308,7 @@ impl Served {
     ) -> Result<(Options, Option<Packages>), CliError> {
         let settings = &loaded.settings;
         let python = self.python.as_deref();
-        let precautions = setup::precautions(loaded, launcher.isolates(), &self.args);
+        let precautions = setup::precautions(loaded, launcher.isolates(), &self.reader.args);
         let choice =
             setup::choose_kernel_telling(settings, &*launcher, python, &precautions, progress);
         let choice = choice.map_err(|error| match python {
