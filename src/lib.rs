@@ -20,6 +20,7 @@
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`folders`]: where Heddle keeps its own files
 //! - [`event`]: what a session is made of, and what every renderer shows
+//! - [`printable`]: text of foreign origin made safe for a terminal
 
 pub mod agent;
 pub mod bridge;
@@ -36,6 +37,7 @@ pub mod kernel;
 pub mod llm;
 pub mod notebook;
 pub mod policy;
+pub mod printable;
 pub mod protocol;
 pub mod session;
 pub mod transport;
