@@ -45,6 +45,9 @@ pub struct Run {
     /// Interrupt a cell after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     timeout: Option<Duration>,
+    /// Let an isolated kernel's output steer the terminal: nothing of it is escaped
+    #[arg(long)]
+    raw: bool,
     /// Go on after a cell of a notebook that failed
     #[arg(long)]
     allow_errors: bool,
@@ -105,11 +108,14 @@ impl Run {
             characters: UNREAD,
         };
 
+        // A program of the person's own has the terminal, as with their Python.
+        let raw = self.raw || mode == "local";
         // A notebook that will be written is run to its end, whoever watches.
         let output = Output::new(self.output.is_none().then_some(interrupter));
         let mut sink: Box<dyn Sink> = match global.json {
             true => Box::new(Json(output)),
-            false => Box::new(Outputs::new(output, !self.writes_to_stdout())),
+            false if raw => Box::new(Outputs::raw(output, !self.writes_to_stdout())),
+            false => Box::new(Outputs::filtered(output, !self.writes_to_stdout())),
         };
         let started = Instant::now();
         let mut executor = tokio::select! {

@@ -64,30 +64,35 @@ impl OutputFilter {
         self.begun || self.row < self.last_row
     }
 
-    /// What leaves the printed lines behind: nothing of them can be changed from then on.
+    /// What closes the line that is open, if one is. Nothing of what was printed can be changed from then on.
     pub fn end_line(&mut self) -> String {
-        let mut out = String::new();
         let open = self.is_open() || !self.pending.is_empty();
-        out.push_str(&escape(&self.pending));
-        if self.coloured {
+        let mut out = self.finish();
+        if open {
+            out.push('\n');
+        }
+        self.settle();
+        out
+    }
+
+    /// What goes below the printed lines, with no colour in force, and shows a control sequence that was cut off.
+    pub fn finish(&mut self) -> String {
+        let mut out = escape(&std::mem::take(&mut self.pending)).into_owned();
+        if std::mem::take(&mut self.coloured) {
             out.push_str("\x1b[0m");
         }
         if self.row < self.last_row {
             out.push_str(&format!("\x1b[{}B\r", self.last_row - self.row));
+            self.row = self.last_row;
+            self.column = 0;
         }
-        if open {
-            out.push('\n');
-        }
-        *self = OutputFilter {
-            width: self.width,
-            ..OutputFilter::new(self.screen.then_some(0))
-        };
         out
     }
 
     /// Something else was shown below: what was printed before cannot be changed from here on.
     pub fn settle(&mut self) {
-        (self.row, self.last_row, self.column, self.begun) = (0, 0, 0, false);
+        (self.row, self.last_row, self.column) = (0, 0, 0);
+        (self.begun, self.returned, self.before) = (false, false, None);
     }
 
     /// The text with `mark` before each line, and with each piece between `style` and `plain`. The mark is the same
