@@ -19,6 +19,7 @@
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`folders`]: where Heddle keeps its own files
+//! - [`open`]: files opened by name without waiting for another process
 //! - [`event`]: what a session is made of, and what every renderer shows
 //! - [`printable`]: text of foreign origin made safe for a terminal
 
@@ -36,6 +37,7 @@ pub mod isolation;
 pub mod kernel;
 pub mod llm;
 pub mod notebook;
+pub mod open;
 pub mod policy;
 pub mod printable;
 pub mod protocol;

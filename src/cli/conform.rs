@@ -13,7 +13,11 @@ use super::mark::{Mark, line};
 use super::{Global, setup};
 use crate::conform::{Check, Target, Verdict, examine};
 use crate::kernel::{Choice, Grants, Local, Options};
+use crate::open;
 use crate::protocol::{ConnectionInfo, Transport};
+
+/// The largest connection file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 #[derive(Args)]
 pub struct Conform {
@@ -93,7 +97,7 @@ impl Conform {
                     "the connection file {path} cannot be read: {reason}. A kernel by name: heddle kernel list"
                 ))
             };
-            let bytes = std::fs::read(&file).map_err(|error| cannot(&error))?;
+            let bytes = open::read_input(&file, LARGEST).map_err(|error| cannot(&error))?;
             let connection = ConnectionInfo::from_json(&bytes).map_err(|error| cannot(&error))?;
             return Ok(Target::Running(Box::new(connection)));
         }

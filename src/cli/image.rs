@@ -12,6 +12,10 @@ use super::table::table;
 use crate::kernel::KernelError;
 use crate::kernel::container::image::ImageError;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
+use crate::open;
+
+/// The largest list of packages, or file of certificates, that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Subcommand)]
 pub enum Image {
@@ -88,7 +92,7 @@ impl Image {
 impl Build {
     async fn run(self, engine: &Engine, custom: Option<String>) -> Result<Exit, CliError> {
         let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| {
+            open::read_input(path, LARGEST).map_err(|error| {
                 CliError::Usage(format!("cannot read {}: {error}", path.display()))
             })
         };

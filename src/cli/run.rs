@@ -1,6 +1,5 @@
 //! `heddle run`: the person's own code in a kernel.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::event::{Event, KernelState, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector, Target};
+use crate::open;
 
 /// Characters that are kept of an output for nobody: no model reads it.
 pub const UNREAD: usize = 0;
@@ -159,9 +159,7 @@ impl Run {
         }
         let file = self.file.as_deref().unwrap_or(Path::new("-"));
         if file == Path::new("-") {
-            let mut code = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut code)
+            let code = open::bounded(std::io::stdin(), LONGEST_SCRIPT)
                 .map_err(CliError::io("standard input cannot be read"))?;
             return text_of(code, "standard input").map(Program::Code);
         }
@@ -175,8 +173,10 @@ impl Run {
                 file.display()
             )));
         }
-        let bytes = std::fs::read(file)
-            .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))?;
+        let bytes = open::read_input(file, LONGEST_SCRIPT).map_err(|error| {
+            let next = through_pipe(file, "run");
+            CliError::Usage(format!("cannot read {}: {error}{next}", file.display()))
+        })?;
         text_of(bytes, &file.display().to_string()).map(Program::Code)
     }
 
@@ -316,6 +316,21 @@ impl Sink for Script<'_> {
             }),
             event => self.sink.emit(event),
         }
+    }
+}
+
+/// The longest script that is run, in bytes.
+const LONGEST_SCRIPT: u64 = 64 << 20;
+
+/// What to type where the file is a pipe, to go after the error.
+pub fn through_pipe(file: &Path, command: &str) -> String {
+    use std::os::unix::fs::FileTypeExt;
+    match file.metadata() {
+        Ok(meta) if meta.file_type().is_fifo() => format!(
+            ". To take what comes through it: heddle {command} - < {}",
+            file.display()
+        ),
+        _ => String::new(),
     }
 }
 

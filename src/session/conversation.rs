@@ -18,6 +18,7 @@ use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Choice, KernelError, Launcher, Options};
 use crate::llm::Provider;
+use crate::open;
 use crate::protocol::Transport;
 
 /// Text of one cell that goes into the log; the whole of it is in the session's `outputs` folder.
@@ -449,7 +450,7 @@ fn notes(cwd: &Path, files: &[String]) -> String {
     let mut notes = String::new();
     for name in files {
         notes.push_str(&format!("\n\nFile given: {name}"));
-        if let Some(preview) = preview(&cwd.join(name)) {
+        if let Some(preview) = preview(cwd, Path::new(name)) {
             notes.push_str(&format!(", which begins:\n{preview}"));
         }
     }
@@ -457,10 +458,11 @@ fn notes(cwd: &Path, files: &[String]) -> String {
 }
 
 /// The first lines of a text file.
-fn preview(path: &Path) -> Option<String> {
+fn preview(cwd: &Path, name: &Path) -> Option<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).ok()?;
+    // Code may have put something else there by now.
+    let file = open::beneath(cwd, name).ok()?;
     file.take(4096).read_to_end(&mut bytes).ok()?;
     if bytes.contains(&0) {
         return None;
