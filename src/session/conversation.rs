@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
+use super::budget::LogBudget;
 use super::history;
 use super::whereabouts::{Note, Surroundings};
 use super::{Session, SessionError};
@@ -21,8 +22,6 @@ use crate::llm::Provider;
 use crate::open;
 use crate::protocol::Transport;
 
-/// Text of one cell that goes into the log; the whole of it is in the session's `outputs` folder.
-const LOGGED_TEXT: usize = 1 << 20;
 /// Lines and characters of a handed-over file that the Planner is shown.
 const PREVIEW_LINES: usize = 5;
 const PREVIEW_CHARACTERS: usize = 400;
@@ -525,50 +524,26 @@ impl Seat {
     }
 }
 
-/// Events to the log and to whoever watches.
+/// Events to the log, as far as they have a place there, and to whoever watches.
 struct Both<'a> {
     log: &'a mut Session,
     watcher: &'a mut dyn Sink,
-    /// Characters that the running cell has printed into the log.
-    logged: usize,
+    budget: LogBudget,
 }
 
 impl<'a> Both<'a> {
     fn new(log: &'a mut Session, watcher: &'a mut dyn Sink) -> Self {
         Both {
+            budget: LogBudget::new(log.workspace().outputs()),
             log,
             watcher,
-            logged: 0,
         }
-    }
-
-    /// What the log gets of an event: a cell that prints without end is cut.
-    fn logged(&mut self, event: &Event) -> Option<Event> {
-        match event {
-            Event::Code { .. } => self.logged = 0,
-            Event::Stream { name, text } => {
-                let before = self.logged;
-                self.logged += text.len();
-                if before > LOGGED_TEXT {
-                    return None;
-                }
-                if self.logged > LOGGED_TEXT {
-                    let text = clip(text, LOGGED_TEXT.saturating_sub(before).max(200));
-                    return Some(Event::Stream {
-                        name: name.clone(),
-                        text: text + "\n[… further output of this cell is not in the log …]\n",
-                    });
-                }
-            }
-            _ => {}
-        }
-        Some(event.clone())
     }
 }
 
 impl Sink for Both<'_> {
     fn emit(&mut self, event: Event) {
-        if let Some(event) = self.logged(&event) {
+        if let Some(event) = self.budget.logged(&event) {
             self.log.emit(event);
         }
         self.watcher.emit(event);

@@ -3,6 +3,7 @@
 //! The log is the truth of a session; everything else here is derived from it. A session lives in a folder of its
 //! workspace, next to those of TaskWeaver, in the same layout.
 
+mod budget;
 mod error;
 mod id;
 mod list;
