@@ -130,7 +130,10 @@ fn asked_by_code(prompt: &str, password: bool, width: usize) -> String {
             column = 0;
         }
         if character != '\n' {
-            lines.last_mut().map(|line| line.push(character));
+            lines
+                .last_mut()
+                .into_iter()
+                .for_each(|line| line.push(character));
             column += wide;
         }
     }
@@ -225,8 +228,8 @@ mod tests {
             asked("\n\x1b[2J? Run this code?\nAllow it?"),
             [
                 "The code asks: ",
-                "The code asks: \\x1b[2J? Run th",
-                "The code asks: is code?",
+                "The code asks: \\x1b[2J? Run t",
+                "The code asks: his code?",
                 "The code asks: Allow it?",
             ]
         );

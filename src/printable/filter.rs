@@ -134,10 +134,10 @@ impl OutputFilter {
             let after = &rest[character.len_utf8()..];
             match character {
                 '\n' => self.newline(&mut out, &mark),
-                '\r' if self.screen => self.to_column(&mut out, &mark, 0, true),
+                '\r' if self.screen => self.go_to_column(&mut out, &mark, 0, true),
                 '\r' => self.returned = true,
                 '\x08' if self.screen => {
-                    self.to_column(&mut out, &mark, self.column.saturating_sub(1), false);
+                    self.go_to_column(&mut out, &mark, self.column.saturating_sub(1), false);
                 }
                 '\x08' => {}
                 character if shapes(self.before, character) => {
@@ -202,7 +202,7 @@ impl OutputFilter {
     }
 
     /// Goes to a column of the line; with `again`, the mark is written once more.
-    fn to_column(&mut self, out: &mut String, mark: &Mark, column: usize, again: bool) {
+    fn go_to_column(&mut self, out: &mut String, mark: &Mark, column: usize, again: bool) {
         if again || !self.begun {
             out.push('\r');
             out.push_str(mark.text);
@@ -218,7 +218,7 @@ impl OutputFilter {
     }
 
     /// Goes up or down by lines, to a column.
-    fn to_row(&mut self, out: &mut String, mark: &Mark, row: usize, column: usize) {
+    fn go_to_row(&mut self, out: &mut String, mark: &Mark, row: usize, column: usize) {
         let row = row.min(self.last_row);
         match row.cmp(&self.row) {
             std::cmp::Ordering::Less => out.push_str(&format!("\x1b[{}A", self.row - row)),
@@ -226,7 +226,7 @@ impl OutputFilter {
             std::cmp::Ordering::Equal => {}
         }
         self.row = row;
-        self.to_column(out, mark, column, true);
+        self.go_to_column(out, mark, column, true);
     }
 
     /// Carries a control sequence out, as far as it may go; false where it is none that may.
@@ -261,39 +261,39 @@ impl OutputFilter {
             'J' if !self.screen && erased == 0 => true,
             'A' => {
                 let column = self.column;
-                self.to_row(out, mark, self.row.saturating_sub(count), column);
+                self.go_to_row(out, mark, self.row.saturating_sub(count), column);
                 true
             }
             'B' => {
                 let column = self.column;
-                self.to_row(out, mark, self.row + count, column);
+                self.go_to_row(out, mark, self.row + count, column);
                 true
             }
             'E' => {
-                self.to_row(out, mark, self.row + count, 0);
+                self.go_to_row(out, mark, self.row + count, 0);
                 true
             }
             'F' => {
-                self.to_row(out, mark, self.row.saturating_sub(count), 0);
+                self.go_to_row(out, mark, self.row.saturating_sub(count), 0);
                 true
             }
             'C' => {
-                self.to_column(out, mark, self.column + count, false);
+                self.go_to_column(out, mark, self.column + count, false);
                 true
             }
             'D' => {
-                self.to_column(out, mark, self.column.saturating_sub(count), false);
+                self.go_to_column(out, mark, self.column.saturating_sub(count), false);
                 true
             }
             'G' => {
-                self.to_column(out, mark, mark.columns + count - 1, false);
+                self.go_to_column(out, mark, mark.columns + count - 1, false);
                 true
             }
             'K' if erased <= 2 => {
                 let column = self.column;
                 out.push_str(&format!("\x1b[{erased}K"));
                 if erased > 0 {
-                    self.to_column(out, mark, column, true);
+                    self.go_to_column(out, mark, column, true);
                 }
                 true
             }

@@ -50,12 +50,14 @@ async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console
 
     terminal.line("name = input('Who? '); print('hello', name)");
     // Not its echo in the code.
-    terminal.until("\nWho? ").await;
+    terminal.until("\nThe code asks: Who? ").await;
     terminal.line("Ana");
     terminal.until("hello Ana").await;
     terminal.until("In [").await;
     terminal.line("import getpass; word = getpass.getpass('Word: '); print(len(word))");
-    terminal.until("\nWord: ").await;
+    terminal
+        .until("\nThe code asks (typed text is hidden): Word: ")
+        .await;
     terminal.line("s3same");
     let shown = terminal.until("6\r\n").await;
     assert!(!shown.contains("s3same"), "{shown}");
@@ -68,7 +70,7 @@ async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console
     terminal.until("In [").await;
     // Also while it asks; nobody is left behind who would take the next line.
     terminal.line("input('Again? ')");
-    terminal.until("\nAgain? ").await;
+    terminal.until("\nThe code asks: Again? ").await;
     terminal.press("\u{3}");
     terminal.until("KeyboardInterrupt").await;
     terminal.until("In [").await;
