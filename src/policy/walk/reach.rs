@@ -115,7 +115,9 @@ impl Walk<'_> {
             ("rename" | "replace", [target]) if traced.is_empty() => self.scopes.beginning(target),
             _ => None,
         };
-        if let Some(path) = path.or(renamed) {
+        // Its end may be readable where its beginning is not, and tells what kind of file it is.
+        let end = written.and_then(|it| self.scopes.end(it));
+        for path in [path.or(renamed), end].into_iter().flatten() {
             self.plants_module(name, &path, at);
         }
         const READERS: &[&str] = &[
