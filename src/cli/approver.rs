@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::keyboard::Keyboard;
 use super::setup;
-use super::terminal::before_question;
+use super::terminal::{self, before_question};
 use crate::agent::approval::{Approver, Decision, Nobody, Question, decision, is_no, rejected};
 use crate::printable::{escape, escape_line};
 
@@ -93,7 +93,7 @@ fn show(question: &Question) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     let mut err = anstream::stderr();
     let what = escape_line(&question.what);
-    let details = visible(&question.details);
+    let details = visible(&question.details, terminal::width());
     // Colours that output has left in force end here. A question that cannot be shown is answered with no by the end of
     // input.
     let open = before_question();
@@ -107,7 +107,7 @@ const MOST_BLANKS: usize = 80;
 const MANY_LINES: usize = 30;
 
 /// A text as it is asked about: nothing of it steers the terminal, or moves another part of it out of sight.
-fn visible(text: &str) -> String {
+fn visible(text: &str, width: usize) -> String {
     let text = escape(text);
     let text = text.trim_end();
     let mut out = String::new();
@@ -125,7 +125,12 @@ fn visible(text: &str) -> String {
             many => out += &format!("  [… {many} empty lines …]\n"),
         }
         empty.clear();
-        out += &format!("  {}\n", without_gaps(line));
+        let rows = terminal::rows(&without_gaps(line), width.saturating_sub(3).max(10));
+        for (number, row) in rows.iter().enumerate() {
+            // A row that goes on is no line of Heddle's.
+            let mark = if number == 0 { "  " } else { "↳ " };
+            out += &format!("{mark}{row}\n");
+        }
     }
     let lines = text.lines().count();
     if lines > MANY_LINES {
@@ -162,15 +167,21 @@ mod tests {
     #[test]
     fn no_part_of_the_code_is_out_of_sight() {
         assert_eq!(
-            visible("a = 1\n\n\nb = 2\x1b[8m # \u{202e}x\n"),
+            visible("a = 1\n\n\nb = 2\x1b[8m # \u{202e}x\n", 80),
             "  a = 1\n  \n  \n  b = 2\\x1b[8m # \\u202ex\n"
         );
         let hidden = format!("evil(){}x = 1{};evil()", "\n".repeat(1001), " ".repeat(500));
         assert_eq!(
-            visible(&hidden),
+            visible(&hidden, 80),
             "  evil()\n  [… 1000 empty lines …]\n  x = 1[… 500 blanks …];evil()\n  [1002 lines; the first may be further \
              up]\n"
         );
-        assert!(visible(&format!("-a\n{}-b\n", "+\n".repeat(50))).contains("[… 50 empty lines …]"));
+        let text = format!("-a\n{}-b\n", "+\n".repeat(50));
+        assert!(visible(&text, 80).contains("[… 50 empty lines …]"));
+        // A row that the terminal begins is marked, too.
+        assert_eq!(
+            visible("x = 1234567890 # Allow it?", 20),
+            "  x = 1234567890 # \n↳ Allow it?\n"
+        );
     }
 }

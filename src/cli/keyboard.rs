@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::terminal::{self, HEADING};
 use crate::executor::{Input, Interrupter, Interrupts, interrupts};
@@ -114,31 +114,13 @@ fn asked_by_code(prompt: &str, password: bool, width: usize) -> String {
     };
     let columns = width.saturating_sub(label.width() + 1).max(10);
     let prompt = prose(prompt);
-    let characters = prompt.chars().count();
-    let mut lines = vec![String::new()];
-    let mut column = 0;
     // The end of it is what is answered.
-    let shown = prompt
-        .chars()
-        .skip(characters.saturating_sub(LONGEST_PROMPT));
-    for character in shown {
-        // A tab could go anywhere.
-        let character = if character == '\t' { ' ' } else { character };
-        let wide = character.width().unwrap_or(0);
-        if character == '\n' || column + wide > columns {
-            lines.push(String::new());
-            column = 0;
-        }
-        if character != '\n' {
-            lines
-                .last_mut()
-                .into_iter()
-                .for_each(|line| line.push(character));
-            column += wide;
-        }
-    }
+    let surplus = prompt.chars().count().saturating_sub(LONGEST_PROMPT);
+    let prompt: String = prompt.chars().skip(surplus).collect();
+    let lines = prompt
+        .split('\n')
+        .flat_map(|line| terminal::rows(line, columns));
     let lines: Vec<String> = lines
-        .iter()
         .map(|line| format!("{HEADING}{label}{HEADING:#}{line}"))
         .collect();
     lines.join("\n")

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anstyle::{AnsiColor, Effects, Style};
+use unicode_width::UnicodeWidthChar;
 
 use super::markdown::Markdown;
 use super::output::Output;
@@ -86,6 +87,30 @@ impl Flow {
 
 fn filter(screen: bool) -> OutputFilter {
     OutputFilter::new(screen.then(width))
+}
+
+/// A line in rows of so many columns, with blanks for tabs: the terminal itself would begin a row that is marked by
+/// nothing. There is one row at least.
+pub fn rows(line: &str, columns: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    let (mut row, mut column) = (String::new(), 0);
+    for character in line.chars() {
+        let (text, wide) = match character {
+            '\t' => ("        ", 8 - column % 8),
+            _ => ("", character.width().unwrap_or(0)),
+        };
+        if column + wide > columns && column > 0 {
+            rows.push(std::mem::take(&mut row));
+            column = 0;
+        }
+        match character {
+            '\t' => row.push_str(&text[..wide]),
+            character => row.push(character),
+        }
+        column += wide;
+    }
+    rows.push(row);
+    rows
 }
 
 /// Columns of the terminal.
