@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::Global;
 use super::error::{CliError, Exit};
 use super::keyboard;
+use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
 use crate::kernel::KernelError;
@@ -76,13 +77,13 @@ impl Image {
                 let steps = Steps::new();
                 image::pull(&engine, &name, &mut |line| steps.show(line)).await?;
                 drop(steps);
-                println!("{name} is here.");
+                print(&format!("{name} is here.\n"))?;
                 Ok(Exit::Done)
             }
             Image::Remove { name } => {
                 let name = name.unwrap_or_else(image::own_name);
                 image::remove(&engine, &name).await?;
-                println!("{name} is removed.");
+                print(&format!("{name} is removed.\n"))?;
                 Ok(Exit::Done)
             }
         }
@@ -120,12 +121,12 @@ impl Build {
             built => built?,
         }
         drop(steps);
-        println!("{name} is made.");
+        print(&format!("{name} is made.\n"))?;
         let used = custom.as_deref().unwrap_or(&own);
         if used != name {
-            println!(
-                "Kernels still start from {used}. To use the new one: execution_service.custom_image = \"{name}\""
-            );
+            print(&format!(
+                "Kernels still start from {used}. To use the new one: execution_service.custom_image = \"{name}\"\n"
+            ))?;
         }
         Ok(Exit::Done)
     }

@@ -225,6 +225,11 @@ impl Snapshot {
         Snapshot { files, cut: None }
     }
 
+    /// Whether there was more than could be looked at.
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
     /// Files that are new here or changed since `before`, by name. Where that could not look at all files, what it has
     /// not seen is new if it was written since.
     pub fn since(&self, before: &Snapshot) -> Vec<Artifact> {

@@ -16,7 +16,7 @@ pub use runtime::Variable;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::event::{Event, KernelState, Sink};
+use crate::event::{Event, KernelState, Level, Sink};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Kernel, KernelError, Options};
 use crate::protocol::Header;
@@ -165,6 +165,14 @@ impl Executor {
                     mime: artifact.mime.clone(),
                 });
                 outcome.artifacts.push(artifact);
+            }
+            if now.is_cut() && !self.files.is_cut() {
+                sink.emit(Event::Notice {
+                    level: Level::Info,
+                    message: "the working directory holds more than is looked through, so not every file that code \
+                              writes is named here"
+                        .into(),
+                });
             }
             self.files = now;
         }

@@ -104,7 +104,10 @@ async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal(
     run(&client, "print('theirs\\x1b]0;title\\x07\\x1b[2J')\n6*7").await;
     let shown = terminal.until("42").await;
     assert!(shown.contains("In [1]: print('theirs"), "{shown}");
-    assert!(shown.contains("] theirs]0;title[2J"), "{shown}");
+    assert!(
+        shown.contains("] theirs\\x1b]0;title\\x07\\x1b[2J"),
+        "{shown}"
+    );
     assert!(shown.contains("[heddle "), "{shown}");
     // What was typed is still there, and counts on.
     terminal.press("\u{15}");
@@ -112,7 +115,7 @@ async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal(
     terminal.until("Out[2]: 'mine'").await;
     terminal.until("In [3]").await;
     terminal.line("print('own\\x1b]0;title\\x07')");
-    terminal.until("own]0;title\r\n").await;
+    terminal.until("own\\x1b]0;title\\x07\r\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
