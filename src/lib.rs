@@ -19,8 +19,10 @@
 //! - [`llm`]: language models: a provider trait, one file per wire format, retries, record and replay
 //! - [`config`]: settings: keys, the layers they come from, the source of each value
 //! - [`folders`]: where Heddle keeps its own files
+//! - [`open`]: files opened by name without waiting for another process
 //! - `way`: where a path leads, link by link
 //! - [`event`]: what a session is made of, and what every renderer shows
+//! - [`printable`]: text of foreign origin made safe for a terminal
 
 pub mod agent;
 pub mod bridge;
@@ -36,7 +38,9 @@ pub mod isolation;
 pub mod kernel;
 pub mod llm;
 pub mod notebook;
+pub mod open;
 pub mod policy;
+pub mod printable;
 pub mod protocol;
 pub mod session;
 pub mod transport;

@@ -8,7 +8,6 @@ mod output;
 mod target;
 
 use std::collections::HashSet;
-use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +17,11 @@ use serde_json::{Map, Value, json};
 
 pub use output::{Output, OutputCollector};
 pub use target::Target;
+
+use crate::open;
+
+/// The largest notebook that is read, in bytes.
+const LARGEST: u64 = 1 << 30;
 
 /// Cells with this tag are expected to fail; a run goes on behind them.
 pub const RAISES_EXCEPTION: &str = "raises-exception";
@@ -137,7 +141,7 @@ impl Notebook {
 
     /// Reads a notebook's file.
     pub fn read(path: &Path) -> Result<Notebook, NotebookError> {
-        let bytes = fs::read(path).map_err(|source| NotebookError::Read {
+        let bytes = open::read_input(path, LARGEST).map_err(|source| NotebookError::Read {
             path: path.to_owned(),
             source,
         })?;

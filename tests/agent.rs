@@ -1093,3 +1093,115 @@ async fn without_a_terminal_risky_code_is_refused_and_harmless_code_runs() {
     let told = server.requests()[2].last().to_owned();
     assert!(told.contains("nobody is at a terminal"), "{told}");
 }
+
+/// What steers a terminal, hides text or reorders it, one of each kind.
+const HOSTILE: &[&str] = &[
+    "\x1b[8m",
+    "\x1b[2J",
+    "\x1b]0;title\x07",
+    "\x1b]52;c;aGk=\x07",
+    "\x1b[6n",
+    "\x1bP$q\"p\x1b\\",
+    "\x1bc",
+    "\x05",
+    "\x07",
+    "\x7f",
+    "\u{9b}2J",
+    "\u{202e}",
+    "\u{2066}",
+    "\u{200b}",
+    "\u{2028}",
+    "\u{e0041}",
+];
+
+/// Which of them the terminal got.
+fn steered(terminal: &Terminal) -> Vec<&'static str> {
+    let raw = terminal.raw();
+    let got = HOSTILE.iter().copied().filter(|it| raw.contains(*it));
+    got.collect()
+}
+
+#[tokio::test]
+async fn nothing_of_code_steers_the_terminal_or_asks_as_heddle_does() {
+    let hostile = HOSTILE.concat();
+    let prompt = "\n? Run this code?\nAllow it? [y] once: ";
+    let cell = format!(
+        "note = '''{hostile}'''\nprint(note + '\\x1b[31mred\\x1b[0m')\nprint('one\\ntwo\\x1b[1A\\rONE')\n\
+         open('f' + note.replace('/', ''), 'w').close()\nnote + input(note + {prompt:?})\nraise ValueError(note)"
+    );
+    let (_server, world) = with(vec![
+        Answer::text(&planner(json!({
+            "init_plan": format!("1. {hostile}"), "plan": format!("1. {hostile}"),
+            "send_to": "CodeInterpreter", "message": "do it",
+        }))),
+        Answer::text(&format!("```python\n{cell}\n```")),
+        Answer::text("```python\n1\n```"),
+        answer(&format!("Done {hostile} with 👩\u{200d}🔬.")),
+    ])
+    .await;
+    let mut terminal = Terminal::start(&world, &["chat", "--mode", "local", "--approve", "always"]);
+    terminal.until("heddle> ").await;
+    terminal.line("go");
+    let question = terminal.until("Allow it?").await;
+    for shown in ["\\x1b[8m", "\\x9b2J", "\\u202e", "\\U000e0041"] {
+        assert!(question.contains(shown), "no {shown} in {question}");
+    }
+    terminal.line("y");
+    terminal.until("\nThe code asks: ? Run this code?").await;
+    terminal
+        .until("\nThe code asks: Allow it? [y] once: ")
+        .await;
+    terminal.line("y");
+    terminal.until("ValueError").await;
+    terminal.until("Allow it?").await;
+    terminal.line("y");
+    let answer = terminal.until("👩\u{200d}🔬").await;
+    assert!(answer.contains("Done \\x1b[8m"), "{answer}");
+    terminal.until("heddle> ").await;
+    assert_eq!(steered(&terminal), [""; 0]);
+    // Colours, and movement within the lines of the cell, are as they were.
+    let raw = terminal.raw();
+    assert!(
+        raw.contains("\x1b[31m") && raw.contains("\x1b[1A"),
+        "{raw:?}"
+    );
+    terminal.press("\x04");
+    terminal.end().await;
+    // Nor does the session when it is shown again.
+    let mut shown = Terminal::start(&world, &["session", "show"]);
+    shown.until("\\x1b[8m").await;
+    shown.end().await;
+    assert_eq!(steered(&shown), [""; 0]);
+    let mut list = Terminal::start(&world, &["--json", "session", "show"]);
+    list.until("\\u009b2J").await;
+    list.end().await;
+    assert_eq!(steered(&list), [""; 0]);
+}
+
+#[tokio::test]
+async fn an_isolated_kernel_steers_the_terminal_only_where_the_person_lets_it() {
+    let (_server, world) = with(Vec::new()).await;
+    let code = "import sys\nprint('one\\x1b[2Jtwo')\nprint('three\\x1b[2Jfour', file=sys.stderr)\nprint('ready')";
+    let shown = |arguments: &'static [&'static str]| {
+        let arguments = [&["run", "-c", code], arguments].concat();
+        let mut terminal = Terminal::start(&world, &arguments);
+        async move {
+            terminal.until("ready").await;
+            terminal.end().await;
+            terminal.raw()
+        }
+    };
+    let filtered = shown(&["--mode", "sandbox"]).await;
+    assert!(filtered.contains("one\\x1b[2Jtwo"), "{filtered:?}");
+    assert!(filtered.contains("three\\x1b[2Jfour"), "{filtered:?}");
+    for raw in [
+        shown(&["--mode", "sandbox", "--raw"]).await,
+        shown(&["--mode", "local"]).await,
+    ] {
+        assert!(raw.contains("one\x1b[2Jtwo"), "{raw:?}");
+        assert!(raw.contains("three\x1b[2Jfour"), "{raw:?}");
+    }
+    // What is no terminal gets the bytes.
+    let ended = world.run(&["run", "-c", code, "--mode", "sandbox"]).await;
+    assert!(ended.text().contains("one\x1b[2Jtwo"), "{ended:?}");
+}

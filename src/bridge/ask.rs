@@ -17,6 +17,7 @@ use crate::agent::approval::{Approver, Decision, Question, decision};
 use crate::event::Status;
 use crate::executor::clip::clip;
 use crate::executor::{Executor, Input, Interrupts};
+use crate::printable::{escape, escape_line};
 use crate::protocol::content::{
     Error, ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionState, ReplyStatus,
 };
@@ -325,7 +326,7 @@ impl Approver for Approval {
                 return no("this front end cannot ask the User, so it is not allowed");
             }
             self.page.catch_up();
-            let (what, details) = (clean(&question.what), clean(&question.details));
+            let (what, details) = (escape_line(&question.what), escape(&question.details));
             self.page.print("stdout", &format!("{what}\n\n{details}\n"));
             loop {
                 let prompt = "Allow it? [y] once  [s] for this session  [n] no, with a reason: ";

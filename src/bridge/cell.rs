@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::front::Desk;
 use crate::event::{Event, KernelState, Level, Part, Sink, Status};
+use crate::printable::prose;
 use crate::protocol::RawMessage;
 use crate::protocol::content::{DisplayData, Stream, Transient, UpdateDisplayData};
 
@@ -255,10 +256,9 @@ fn fence(text: &str) -> String {
     "`".repeat(longest.unwrap_or_default().max(2) + 1)
 }
 
-/// Text of a model's without what would steer a terminal.
+/// Text of a model's, without what would steer a terminal.
 pub fn clean(text: &str) -> String {
-    let harmless = |character: &char| !character.is_control() || matches!(character, '\n' | '\t');
-    text.chars().filter(harmless).collect()
+    prose(text).into_owned()
 }
 
 #[cfg(test)]

@@ -6,9 +6,9 @@ use futures_util::future::BoxFuture;
 
 use super::keyboard::Keyboard;
 use super::setup;
-use super::terminal::safe;
+use super::terminal::{self, before_question};
 use crate::agent::approval::{Approver, Decision, Nobody, Question, decision, is_no, rejected};
-use crate::executor::Input;
+use crate::printable::{escape, escape_line};
 
 /// Whether somebody can be asked.
 pub fn is_present() -> bool {
@@ -38,7 +38,7 @@ impl Approver for Person {
                 };
                 let prompt = format!("Allow it? [y] once  [s] for this session{edit}  [n] no: ");
                 // The end of input is nobody's yes.
-                let answer = Keyboard::new(false).read(prompt, false).await;
+                let answer = Keyboard::ask(prompt).await;
                 let Some(answer) = answer else {
                     return rejected("");
                 };
@@ -54,7 +54,7 @@ impl Approver for Person {
                 }
                 if is_no(&answer) {
                     let prompt = "Why not? The model is told (Enter for no reason): ".to_owned();
-                    let reason = Keyboard::new(false).read(prompt, false).await;
+                    let reason = Keyboard::ask(prompt).await;
                     return rejected(reason.as_deref().unwrap_or_default());
                 }
             }
@@ -92,9 +92,96 @@ fn edited(text: &str) -> Result<String, String> {
 fn show(question: &Question) {
     let style = anstyle::AnsiColor::Yellow.on_default().bold();
     let mut err = anstream::stderr();
-    let what = safe(&question.what);
-    let details = safe(&question.details);
-    let details: String = details.lines().map(|line| format!("  {line}\n")).collect();
-    // A question that cannot be shown is answered with no by the end of input.
-    let _ = writeln!(err, "\n{style}? {what}{style:#}\n{}", details.trim_end());
+    let what = escape_line(&question.what);
+    let details = visible(&question.details, terminal::width());
+    // Colours that output has left in force end here. A question that cannot be shown is answered with no by the end of
+    // input.
+    let open = before_question();
+    let _ = write!(err, "{open}\x1b[0m\n{style}? {what}{style:#}\n{details}");
+}
+
+/// Empty lines in a row, and blanks in a row, of which more are not shown one by one.
+const MOST_EMPTY: usize = 5;
+const MOST_BLANKS: usize = 80;
+/// Lines from which on the first ones may have left the screen.
+const MANY_LINES: usize = 30;
+
+/// A text as it is asked about: nothing of it steers the terminal, or moves another part of it out of sight.
+fn visible(text: &str, width: usize) -> String {
+    let text = escape(text);
+    let text = text.trim_end();
+    let mut out = String::new();
+    let mut empty: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        // With the mark that it has where changes are shown.
+        if matches!(line.trim(), "" | "+" | "-") {
+            empty.push(line);
+            continue;
+        }
+        match empty.len() {
+            0..=MOST_EMPTY => empty
+                .drain(..)
+                .for_each(|line| out += &format!("  {line}\n")),
+            many => out += &format!("  [… {many} empty lines …]\n"),
+        }
+        empty.clear();
+        let rows = terminal::rows(&without_gaps(line), width.saturating_sub(3).max(10));
+        for (number, row) in rows.iter().enumerate() {
+            // A row that goes on is no line of Heddle's.
+            let mark = if number == 0 { "  " } else { "↳ " };
+            out += &format!("{mark}{row}\n");
+        }
+    }
+    let lines = text.lines().count();
+    if lines > MANY_LINES {
+        out += &format!("  [{lines} lines; the first may be further up]\n");
+    }
+    out
+}
+
+/// A line in which a long run of blanks, which could move the rest out of sight, is counted instead.
+fn without_gaps(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let blanks = rest
+            .find(|it: char| !it.is_whitespace())
+            .unwrap_or(rest.len());
+        let count = rest[..blanks].chars().count();
+        match count > MOST_BLANKS {
+            true => out += &format!("[… {count} blanks …]"),
+            false => out += &rest[..blanks],
+        }
+        rest = &rest[blanks..];
+        let word = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        out += &rest[..word];
+        rest = &rest[word..];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_of_the_code_is_out_of_sight() {
+        assert_eq!(
+            visible("a = 1\n\n\nb = 2\x1b[8m # \u{202e}x\n", 80),
+            "  a = 1\n  \n  \n  b = 2\\x1b[8m # \\u202ex\n"
+        );
+        let hidden = format!("evil(){}x = 1{};evil()", "\n".repeat(1001), " ".repeat(500));
+        assert_eq!(
+            visible(&hidden, 80),
+            "  evil()\n  [… 1000 empty lines …]\n  x = 1[… 500 blanks …];evil()\n  [1002 lines; the first may be further \
+             up]\n"
+        );
+        let text = format!("-a\n{}-b\n", "+\n".repeat(50));
+        assert!(visible(&text, 80).contains("[… 50 empty lines …]"));
+        // A row that the terminal begins is marked, too.
+        assert_eq!(
+            visible("x = 1234567890 # Allow it?", 20),
+            "  x = 1234567890 # \n↳ Allow it?\n"
+        );
+    }
 }

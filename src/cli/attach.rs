@@ -49,6 +49,9 @@ pub struct Attach {
     /// Interrupt the code when it has run for this many seconds; stop waiting for code that could not begin for so long
     #[arg(long, value_name = "SECONDS", value_parser = run::seconds, allow_hyphen_values = true, requires = "code")]
     timeout: Option<Duration>,
+    /// With code: let its output steer the terminal, nothing of it is escaped
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -130,7 +133,8 @@ impl Attach {
         let output = Output::new(Some(interrupter));
         let mut sink: Box<dyn Sink> = match global.json {
             true => Box::new(Json(output)),
-            false => Box::new(Outputs::foreign(output)),
+            false if self.raw => Box::new(Outputs::raw(output, true)),
+            false => Box::new(Outputs::filtered(output, true)),
         };
         let started = Instant::now();
         sink.emit(Event::Session {

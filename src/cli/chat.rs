@@ -12,10 +12,10 @@ use super::keyboard::{self, Keyboard};
 use super::prompt::Prompt;
 use super::setup;
 use super::table::table;
-use super::terminal::safe;
 use super::{Global, KernelArgs, ModelArgs, approver, ask, renderer};
 use crate::event::Sink;
 use crate::executor::{Executor, Interrupts};
+use crate::printable::escape_line;
 use crate::session::conversation::{Conversation, ConversationError, Setup};
 
 const HELP: &str = "\
@@ -125,8 +125,8 @@ impl Talk {
         eprintln!(
             "heddle {} · model {} · kernel {} ({}) · /help",
             env!("CARGO_PKG_VERSION"),
-            self.setup.llm.model(),
-            self.setup.choice.name(),
+            escape_line(self.setup.llm.model()),
+            escape_line(self.setup.choice.name()),
             self.setup.launcher.mode()
         );
         let cells = self.conversation.rebuildable();
@@ -176,7 +176,10 @@ impl Talk {
             "file" | "load" => {
                 let path = PathBuf::from(shell_unquoted(argument));
                 let name = self.conversation.add_file(&path)?;
-                eprintln!("The agent gets {name} with your next request.");
+                eprintln!(
+                    "The agent gets {} with your next request.",
+                    escape_line(&name)
+                );
                 self.files.push(name);
             }
             "vars" => self.show_variables().await?,
@@ -184,7 +187,7 @@ impl Talk {
             "restart" => self.conversation.restart(&mut *self.sink).await?,
             "save" => {
                 let path = self.conversation.save_notebook()?;
-                eprintln!("Saved {}", path.display());
+                eprintln!("Saved {}", escape_line(&path.to_string_lossy()));
             }
             "reset" | "clear" => {
                 let next = Conversation::begin(self.setup.clone())?;
@@ -232,8 +235,7 @@ pub async fn show_variables(executor: &Executor) {
         .map(|variable| [variable.name, variable.kind, variable.summary])
         .collect();
     let table = table(["NAME", "TYPE", "VALUE"], &rows);
-    // Names and types are text of the kernel's.
-    eprint!("{}", safe(&table));
+    eprint!("{table}");
 }
 
 /// Says that there is no such slash command, and which may have been meant.
@@ -250,11 +252,10 @@ pub fn no_command(name: &str, commands: &[&str]) {
 
 /// A yes or no at the terminal; no where there is none.
 pub async fn confirmed(question: String) -> bool {
-    use crate::executor::Input;
     if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
         return false;
     }
-    let answer = Keyboard::new(false).read(question, false).await;
+    let answer = Keyboard::ask(question).await;
     answer.is_some_and(|answer| matches!(answer.trim(), "y" | "Y" | "yes" | "是"))
 }
 

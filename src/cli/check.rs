@@ -1,15 +1,18 @@
 //! `heddle check`: what the policy forbids in a file, without running it.
 
-use std::io::{Read, Write};
+use std::borrow::Cow;
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::error::{CliError, Exit};
 use super::trust::Uses;
-use super::{Global, setup};
+use super::{Global, run, setup};
 use crate::notebook::Notebook;
+use crate::open;
 use crate::policy::{Finding, Namespace};
+use crate::printable;
 
 /// Longer input is cut off; the policy refuses code of a fraction of it.
 const LONGEST_INPUT: u64 = 64 << 20;
@@ -49,6 +52,11 @@ impl Check {
                     (false, Some(cell)) => format!("{name}:cell {cell}:{finding}"),
                     (false, None) => format!("{name}:{finding}"),
                 };
+                let line = match (out.is_terminal(), global.json) {
+                    (true, true) => printable::json(&line),
+                    (true, false) => printable::escape_line(&line),
+                    (false, _) => Cow::Borrowed(&*line),
+                };
                 // A reader that has gone does not change what the exit code says.
                 let _ = writeln!(out, "{line}");
             }
@@ -83,10 +91,12 @@ impl Check {
             true => std::io::stdin()
                 .take(LONGEST_INPUT)
                 .read_to_string(&mut code),
-            false => std::fs::File::open(&self.file)
+            false => open::input(&self.file)
                 .and_then(|file| file.take(LONGEST_INPUT).read_to_string(&mut code)),
         };
-        read.map_err(|error| unreadable(error.to_string()))?;
+        read.map_err(|error| {
+            unreadable(error.to_string() + &run::through_pipe(&self.file, "check"))
+        })?;
         // Python reads a file without its byte order mark.
         let code = match code.strip_prefix('\u{feff}') {
             Some(code) => code.to_owned(),

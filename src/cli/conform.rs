@@ -14,7 +14,11 @@ use super::trust::Uses;
 use super::{Global, setup};
 use crate::conform::{Check, Target, Verdict, examine};
 use crate::kernel::{Choice, Grants, Local, Options};
+use crate::open;
 use crate::protocol::{ConnectionInfo, Transport};
+
+/// The largest connection file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 #[derive(Args)]
 pub struct Conform {
@@ -94,7 +98,7 @@ impl Conform {
                     "the connection file {path} cannot be read: {reason}. A kernel by name: heddle kernel list"
                 ))
             };
-            let bytes = std::fs::read(&file).map_err(|error| cannot(&error))?;
+            let bytes = open::read_input(&file, LARGEST).map_err(|error| cannot(&error))?;
             let connection = ConnectionInfo::from_json(&bytes).map_err(|error| cannot(&error))?;
             return Ok(Target::Running(Box::new(connection)));
         }

@@ -10,6 +10,7 @@ use super::mark::{Mark, line};
 use super::setup::{self, Steps};
 use crate::config;
 use crate::doctor::{Check, Examination, News, Verdict, examine};
+use crate::printable::escape;
 
 #[derive(Args)]
 pub struct Doctor {
@@ -70,6 +71,7 @@ fn shown(check: &Check) -> String {
         Verdict::Warn => Mark::Odd,
         Verdict::Fail => Mark::Bad,
     };
-    let next = check.next.iter().map(|next| format!("    → {next}\n"));
+    let next = check.next.iter();
+    let next = next.map(|next| format!("    → {}\n", escape(next)));
     line(mark, check.name, &check.found) + &next.collect::<String>()
 }

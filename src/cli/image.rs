@@ -7,12 +7,17 @@ use clap::{Args, Subcommand};
 use super::Global;
 use super::error::{CliError, Exit};
 use super::keyboard;
+use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
 use super::trust::Uses;
 use crate::kernel::KernelError;
 use crate::kernel::container::image::ImageError;
 use crate::kernel::container::{Engine, Surroundings, engine, image};
+use crate::open;
+
+/// The largest list of packages, or file of certificates, that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
 
 #[derive(Subcommand)]
 pub enum Image {
@@ -73,13 +78,13 @@ impl Image {
                 let steps = Steps::new();
                 image::pull(&engine, &name, &mut |line| steps.show(line)).await?;
                 drop(steps);
-                println!("{name} is here.");
+                print(&format!("{name} is here.\n"))?;
                 Ok(Exit::Done)
             }
             Image::Remove { name } => {
                 let name = name.unwrap_or_else(image::own_name);
                 image::remove(&engine, &name).await?;
-                println!("{name} is removed.");
+                print(&format!("{name} is removed.\n"))?;
                 Ok(Exit::Done)
             }
         }
@@ -89,7 +94,7 @@ impl Image {
 impl Build {
     async fn run(self, engine: &Engine, custom: Option<String>) -> Result<Exit, CliError> {
         let read = |path: &PathBuf| {
-            std::fs::read(path).map_err(|error| {
+            open::read_input(path, LARGEST).map_err(|error| {
                 CliError::Usage(format!("cannot read {}: {error}", path.display()))
             })
         };
@@ -117,12 +122,12 @@ impl Build {
             built => built?,
         }
         drop(steps);
-        println!("{name} is made.");
+        print(&format!("{name} is made.\n"))?;
         let used = custom.as_deref().unwrap_or(&own);
         if used != name {
-            println!(
-                "Kernels still start from {used}. To use the new one: execution_service.custom_image = \"{name}\""
-            );
+            print(&format!(
+                "Kernels still start from {used}. To use the new one: execution_service.custom_image = \"{name}\"\n"
+            ))?;
         }
         Ok(Exit::Done)
     }

@@ -6,8 +6,11 @@ use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
+use unicode_width::UnicodeWidthStr;
 
+use super::terminal::{self, HEADING};
 use crate::executor::{Input, Interrupter, Interrupts, interrupts};
+use crate::printable::prose;
 
 /// The exit code of a program that was interrupted.
 const INTERRUPTED: i32 = 130;
@@ -71,6 +74,11 @@ impl Keyboard {
     pub fn new(reserved: bool) -> Keyboard {
         Keyboard { present: !reserved }
     }
+
+    /// Asks a question of Heddle's own.
+    pub async fn ask(question: String) -> Option<String> {
+        answer(question, false).await
+    }
 }
 
 impl Input for Keyboard {
@@ -79,22 +87,31 @@ impl Input for Keyboard {
     }
 
     fn read(&mut self, prompt: String, password: bool) -> BoxFuture<'_, Option<String>> {
-        Box::pin(async move {
-            let (cancelled, reading) = std::io::pipe().ok()?;
-            let (done, ended) = std::sync::mpsc::channel();
-            let line = tokio::task::spawn_blocking(move || {
-                let line = read_line(&prompt, password, &cancelled);
-                // Nobody listens any more after the last line was taken.
-                let _ = done.send(());
-                line
-            });
-            let _reading = Reading {
-                reading: Some(reading),
-                ended,
-            };
-            line.await.ok().flatten()
-        })
+        let seen = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+        let prompt = match seen {
+            true => asked_by_code(&prompt, password, terminal::width()),
+            // A program takes the prompt for what it is.
+            false => prompt,
+        };
+        Box::pin(answer(prompt, password))
     }
+}
+
+/// The answer to a prompt, which is shown as it is.
+async fn answer(prompt: String, password: bool) -> Option<String> {
+    let (cancelled, reading) = std::io::pipe().ok()?;
+    let (done, ended) = std::sync::mpsc::channel();
+    let line = tokio::task::spawn_blocking(move || {
+        let line = read_line(&prompt, password, &cancelled);
+        // Nobody listens any more after the last line was taken.
+        let _ = done.send(());
+        line
+    });
+    let _reading = Reading {
+        reading: Some(reading),
+        ended,
+    };
+    line.await.ok().flatten()
 }
 
 /// Ends a read that is not waited for any longer, and waits until it has ended: nobody is left behind who would take the
@@ -112,18 +129,43 @@ impl Drop for Reading {
     }
 }
 
+/// Characters of a prompt of code that are shown.
+const LONGEST_PROMPT: usize = 4000;
+
+/// What running code asks: nothing in it steers the terminal, and each line that the terminal has of it says who asks,
+/// so that it is not taken for a question of Heddle's.
+fn asked_by_code(prompt: &str, password: bool, width: usize) -> String {
+    let label = match password {
+        true => "The code asks (typed text is hidden): ",
+        false => "The code asks: ",
+    };
+    let columns = width.saturating_sub(label.width() + 1).max(10);
+    let prompt = prose(prompt);
+    // The end of it is what is answered.
+    let surplus = prompt.chars().count().saturating_sub(LONGEST_PROMPT);
+    let prompt: String = prompt.chars().skip(surplus).collect();
+    let lines = prompt
+        .split('\n')
+        .flat_map(|line| terminal::rows(line, columns));
+    let lines: Vec<String> = lines
+        .map(|line| format!("{HEADING}{label}{HEADING:#}{line}"))
+        .collect();
+    lines.join("\n")
+}
+
 /// Reads until the end of the line, or until the other end of `cancelled` is dropped.
 fn read_line(prompt: &str, password: bool, cancelled: &PipeReader) -> Option<String> {
-    let mut out = std::io::stderr();
+    let mut out = anstream::stderr();
+    let open = terminal::before_question();
     // A prompt that cannot be shown is no reason not to read the answer.
-    let _ = write!(out, "{prompt}").and_then(|()| out.flush());
+    let _ = write!(out, "{open}{prompt}").and_then(|()| out.flush());
     let typed = std::io::stdin().is_terminal();
     let echo = (password && typed).then(EchoOff::new);
     let line = take_line(cancelled);
     // Where nothing was typed that ended the line of the prompt, what comes next would stand in it.
-    let open = echo.is_some() || (typed && line.is_none());
+    let unfinished = echo.is_some() || (typed && line.is_none());
     drop(echo);
-    if open {
+    if unfinished {
         let _ = writeln!(out);
     }
     let line = String::from_utf8_lossy(&line?).into_owned();
@@ -177,5 +219,37 @@ impl EchoOff {
 impl Drop for EchoOff {
     fn drop(&mut self) {
         restore(self.0.as_ref());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(prompt: &str) -> Vec<String> {
+        let text = asked_by_code(prompt, false, 30);
+        let text = anstream::adapter::strip_str(&text).to_string();
+        text.split('\n').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn each_line_of_a_prompt_says_who_asks() {
+        assert_eq!(asked("Name: "), ["The code asks: Name: "]);
+        assert_eq!(
+            asked("\n\x1b[2J? Run this code?\nAllow it?"),
+            [
+                "The code asks: ",
+                "The code asks: \\x1b[2J? Run t",
+                "The code asks: his code?",
+                "The code asks: Allow it?",
+            ]
+        );
+        // Blanks cannot make the terminal begin a line of its own.
+        for line in asked(&("x".repeat(5000) + &" ".repeat(70) + "\tAllow it?")) {
+            assert!(
+                line.starts_with("The code asks: ") && line.len() < 30,
+                "{line}"
+            );
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use anstyle::AnsiColor;
 
+use crate::printable::{escape, escape_line};
+
 #[derive(Clone, Copy)]
 pub enum Mark {
     Good,
@@ -12,7 +14,7 @@ pub enum Mark {
     Absent,
 }
 
-/// The line, and what of `found` goes beyond it indented below.
+/// The line, and what of `found` goes beyond it indented below. What a terminal would obey in it is escaped.
 pub fn line(mark: Mark, name: &str, found: &str) -> String {
     let (mark, colour) = match mark {
         Mark::Good => ("✓", AnsiColor::Green),
@@ -21,6 +23,7 @@ pub fn line(mark: Mark, name: &str, found: &str) -> String {
         Mark::Absent => ("–", AnsiColor::BrightBlack),
     };
     let style = colour.on_default();
+    let (name, found) = (escape_line(name), escape(found));
     let found = found.replace('\n', "\n    ");
     let colon = if found.is_empty() { "" } else { ": " };
     format!("{style}{mark}{style:#} {name}{colon}{found}\n")

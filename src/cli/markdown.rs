@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use crate::printable::prose;
+
 /// Collects text until a block is whole, then shows it.
 pub struct Markdown {
     /// Whether blocks are styled; otherwise text passes as it is.
@@ -40,6 +42,7 @@ impl Markdown {
     }
 
     fn show(&mut self, block: &str) {
+        let block = &*prose(block);
         let mut out = anstream::stdout().lock();
         self.shown_any = true;
         // A reader that has gone is no error of the answer's.

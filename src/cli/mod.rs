@@ -31,7 +31,8 @@ mod table;
 mod terminal;
 mod trust;
 
-use std::io::Write;
+use std::borrow::Cow;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::event::{Event, Sink};
+use crate::printable::{escape, json};
 use error::{CliError, Exit};
 use output::Output;
 
@@ -230,6 +232,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             if !error.is_told() {
                 let style = anstyle::AnsiColor::Red.on_default();
+                let error = error.to_string();
+                let error = escape(&error);
                 let _ = writeln!(anstream::stderr(), "{style}error:{style:#} {error}");
             }
             error.exit().into()
@@ -272,6 +276,10 @@ impl Sink for Json {
         if let Ok(line) = serde_json::to_string(&event) {
             self.0.write(|| {
                 let mut out = std::io::stdout().lock();
+                let line = match out.is_terminal() {
+                    true => json(&line),
+                    false => Cow::Borrowed(&*line),
+                };
                 writeln!(out, "{line}").and_then(|()| out.flush())
             });
         }

@@ -1,15 +1,22 @@
 //! Standard output, and what happens when its reader goes, as in `heddle run … | head`.
 
-use std::io::{ErrorKind, Write};
+use std::borrow::Cow;
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use super::error::CliError;
 use super::setup;
 use crate::event::Event;
 use crate::executor::Interrupter;
+use crate::printable::escape;
 
-/// Writes a text as a whole. A reader that has gone has all that it wanted.
+/// Writes a text as a whole, for a terminal with all escaped that it would obey. A reader that has gone has all that it
+/// wanted.
 pub fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
+    let text = match out.is_terminal() {
+        true => escape(text),
+        false => Cow::Borrowed(text),
+    };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(CliError::io("standard output cannot be written")(error))

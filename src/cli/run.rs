@@ -1,6 +1,5 @@
 //! `heddle run`: the person's own code in a kernel.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use crate::event::{Event, KernelState, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::notebook::{Notebook, OutputCollector, Target};
+use crate::open;
 
 /// Characters that are kept of an output for nobody: no model reads it.
 pub const UNREAD: usize = 0;
@@ -48,6 +48,9 @@ pub struct Run {
     /// Interrupt a cell after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     timeout: Option<Duration>,
+    /// Let an isolated kernel's output steer the terminal: nothing of it is escaped
+    #[arg(long)]
+    raw: bool,
     /// Go on after a cell of a notebook that failed
     #[arg(long)]
     allow_errors: bool,
@@ -128,11 +131,14 @@ impl Run {
             characters: UNREAD,
         };
 
+        // A program of the person's own has the terminal, as with their Python.
+        let raw = self.raw || mode == "local";
         // A notebook that will be written is run to its end, whoever watches.
         let output = Output::new(self.output.is_none().then_some(interrupter));
         let mut sink: Box<dyn Sink> = match global.json {
             true => Box::new(Json(output)),
-            false => Box::new(Outputs::new(output, !self.writes_to_stdout())),
+            false if raw => Box::new(Outputs::raw(output, !self.writes_to_stdout())),
+            false => Box::new(Outputs::filtered(output, !self.writes_to_stdout())),
         };
         let started = Instant::now();
         let mut executor = tokio::select! {
@@ -179,9 +185,7 @@ impl Run {
         }
         let file = self.file.as_deref().unwrap_or(Path::new("-"));
         if file == Path::new("-") {
-            let mut code = Vec::new();
-            std::io::stdin()
-                .read_to_end(&mut code)
+            let code = open::bounded(std::io::stdin(), LONGEST_SCRIPT)
                 .map_err(CliError::io("standard input cannot be read"))?;
             return text_of(code, "standard input").map(Program::Code);
         }
@@ -195,8 +199,10 @@ impl Run {
                 file.display()
             )));
         }
-        let bytes = std::fs::read(file)
-            .map_err(|error| CliError::Usage(format!("cannot read {}: {error}", file.display())))?;
+        let bytes = open::read_input(file, LONGEST_SCRIPT).map_err(|error| {
+            let next = through_pipe(file, "run");
+            CliError::Usage(format!("cannot read {}: {error}{next}", file.display()))
+        })?;
         text_of(bytes, &file.display().to_string()).map(Program::Code)
     }
 
@@ -336,6 +342,21 @@ impl Sink for Script<'_> {
             }),
             event => self.sink.emit(event),
         }
+    }
+}
+
+/// The longest script that is run, in bytes.
+const LONGEST_SCRIPT: u64 = 64 << 20;
+
+/// What to type where the file is a pipe, to go after the error.
+pub fn through_pipe(file: &Path, command: &str) -> String {
+    use std::os::unix::fs::FileTypeExt;
+    match file.metadata() {
+        Ok(meta) if meta.file_type().is_fifo() => format!(
+            ". To take what comes through it: heddle {command} - < {}",
+            file.display()
+        ),
+        _ => String::new(),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::llm::{
     JsonMode, OpenAi, OpenAiSettings, Provider, Recorder, Replayer, Retry, RetryPolicy,
 };
 use crate::policy::Policy;
+use crate::printable::{escape, escape_line};
 use crate::protocol::Transport;
 use crate::session::Sessions;
 use crate::session::conversation::{Place, Setup};
@@ -98,6 +99,7 @@ pub type Tell<'a> = &'a mut (dyn FnMut(Said) + Send);
 /// A line on standard error.
 pub fn warn(message: &str) {
     let style = anstyle::AnsiColor::Yellow.on_default();
+    let message = escape(message);
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
 }
 
@@ -109,6 +111,7 @@ pub fn warn_all(messages: &[String]) {
 /// A quieter line on standard error.
 pub fn note(message: &str) {
     let style = anstyle::Style::new().dimmed();
+    let message = escape(message);
     let _ = writeln!(anstream::stderr(), "{style}{message}{style:#}");
 }
 
@@ -514,11 +517,12 @@ impl Steps {
     }
 
     pub fn show(&self, step: &str) {
+        let step = escape_line(step);
         if std::io::stderr().is_terminal() {
             // It spins from the first step on: most starts have none, and show nothing.
             self.0
                 .enable_steady_tick(std::time::Duration::from_millis(120));
-            self.0.set_message(step.to_owned());
+            self.0.set_message(step.into_owned());
         } else {
             eprintln!("{step}");
         }

@@ -1,11 +1,19 @@
 //! Tables for a terminal, aligned by display width: a Chinese character takes two columns.
 
+use std::borrow::Cow;
+
 use unicode_width::UnicodeWidthStr;
 
-/// Lines of a table with a header; columns are two spaces apart.
+use crate::printable::escape_line;
+
+/// Lines of a table with a header; columns are two spaces apart. What a terminal would obey in a cell is escaped.
 pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let rows: Vec<[Cow<'_, str>; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(|cell| escape_line(cell)))
+        .collect();
     let mut widths = header.map(UnicodeWidthStr::width);
-    for row in rows {
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.width());
         }
@@ -21,8 +29,8 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
         text.trim_end().to_owned() + "\n"
     };
     let mut text = line(header);
-    for row in rows {
-        text.push_str(&line(row.each_ref().map(String::as_str)));
+    for row in &rows {
+        text.push_str(&line(row.each_ref().map(|cell| &**cell)));
     }
     text
 }
@@ -30,11 +38,13 @@ pub fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String 
 /// At most `width` columns of a text's first line.
 pub fn shortened(text: &str, width: usize) -> String {
     let line = text.trim().lines().next().unwrap_or_default();
-    if line.width() <= width && line.len() == text.trim().len() {
-        return line.to_owned();
+    let whole = line.len() == text.trim().len();
+    let line = escape_line(line);
+    if line.width() <= width && whole {
+        return line.into_owned();
     }
     let mut short = String::new();
-    for character in line.chars().filter(|character| !character.is_control()) {
+    for character in line.chars() {
         if (short.clone() + character.encode_utf8(&mut [0; 4])).width() + 1 > width {
             break;
         }

@@ -1,15 +1,18 @@
 //! Events as text for a person: steps on standard error, answers on standard output.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use anstyle::{AnsiColor, Effects, Style};
+use unicode_width::UnicodeWidthChar;
 
 use super::markdown::Markdown;
 use super::output::Output;
 use crate::event::{Event, KernelState, Level, MimeBundle, Part, Sink};
 use crate::executor::artifacts::text_of;
+use crate::printable::{OutputFilter, escape, escape_line, prose};
 
-const HEADING: Style = Style::new()
+pub const HEADING: Style = Style::new()
     .fg_color(Some(anstyle::Color::Ansi(AnsiColor::Cyan)))
     .effects(Effects::BOLD);
 pub const DIM: Style = Style::new().effects(Effects::DIMMED);
@@ -17,61 +20,102 @@ pub const WARNING: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiC
 const ERROR: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Red)));
 pub const CODE: Style = Style::new().fg_color(Some(anstyle::Color::Ansi(AnsiColor::Green)));
 
-/// Text of foreign origin on its way to a terminal, piece by piece: where in a line it stands.
+/// Whether running code has left a line open on the terminal, and how often something else was asked there since: it is
+/// one for the whole process.
+static OPEN: AtomicBool = AtomicBool::new(false);
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+/// To be called before a person is asked something: what closes the line that code has left open. What it printed
+/// before the question cannot be changed any more, so that it cannot change the question.
+pub fn before_question() -> &'static str {
+    ASKED.fetch_add(1, Ordering::Relaxed);
+    match OPEN.swap(false, Ordering::Relaxed) {
+        true => "\n",
+        false => "",
+    }
+}
+
+/// What running code prints, on its way to the terminal, behind a mark.
 pub struct Flow {
-    at_line_start: bool,
-    /// The last character was a carriage return: what comes next starts the line anew, as progress bars do.
-    returned: bool,
-    /// What starts a line anew.
-    anew: &'static str,
+    filter: OutputFilter,
+    screen: bool,
+    /// The questions that were asked until it last printed.
+    asked: u64,
 }
 
 impl Flow {
-    pub fn new(terminal: bool) -> Flow {
+    /// `screen` says that it goes to a terminal, where lines may be written over.
+    pub fn new(screen: bool) -> Flow {
         Flow {
-            at_line_start: true,
-            returned: false,
-            anew: match terminal {
-                true => "\r\x1b[2K",
-                false => "\n",
-            },
+            filter: filter(screen),
+            screen,
+            asked: ASKED.load(Ordering::Relaxed),
         }
     }
 
     /// What closes a line that was left open.
-    pub fn end_line(&mut self) -> &'static str {
-        self.returned = false;
-        match std::mem::replace(&mut self.at_line_start, true) {
-            true => "",
-            false => "\n",
-        }
+    pub fn end_line(&mut self) -> String {
+        let out = self.write(OutputFilter::end_line);
+        // The window may have another size by now.
+        self.filter = filter(self.screen);
+        out
+    }
+
+    /// What ends a cell's output, in an open line too.
+    pub fn finish(&mut self) -> String {
+        self.write(OutputFilter::finish)
     }
 
     /// The text behind a mark on every line.
     pub fn marked(&mut self, mark: &str, style: Style, text: &str) -> String {
-        let mut out = String::new();
-        for line in text.split_inclusive(['\n', '\r']) {
-            if std::mem::take(&mut self.returned) && line != "\n" && !self.at_line_start {
-                out.push_str(self.anew);
-                self.at_line_start = true;
-            }
-            let ends = line.ends_with('\n');
-            let body = line.trim_end_matches(['\n', '\r']);
-            if self.at_line_start && (ends || !body.is_empty()) {
-                out.push_str(mark);
-                self.at_line_start = false;
-            }
-            if !body.is_empty() {
-                out.push_str(&format!("{style}{}{style:#}", safe(body)));
-            }
-            if ends {
-                out.push('\n');
-                self.at_line_start = true;
-            }
-            self.returned = line.ends_with('\r');
+        let (style, plain) = (style.render().to_string(), style.render_reset().to_string());
+        self.write(|filter| filter.push(mark, &style, &plain, text))
+    }
+
+    fn write(&mut self, write: impl FnOnce(&mut OutputFilter) -> String) -> String {
+        let asked = ASKED.load(Ordering::Relaxed);
+        if std::mem::replace(&mut self.asked, asked) != asked {
+            self.filter.settle();
+        }
+        let out = write(&mut self.filter);
+        if self.screen {
+            OPEN.store(self.filter.is_open(), Ordering::Relaxed);
         }
         out
     }
+}
+
+fn filter(screen: bool) -> OutputFilter {
+    OutputFilter::new(screen.then(width))
+}
+
+/// A line in rows of so many columns, with blanks for tabs: the terminal itself would begin a row that is marked by
+/// nothing. There is one row at least.
+pub fn rows(line: &str, columns: usize) -> Vec<String> {
+    let mut rows = Vec::new();
+    let (mut row, mut column) = (String::new(), 0);
+    for character in line.chars() {
+        let (text, wide) = match character {
+            '\t' => ("        ", 8 - column % 8),
+            _ => ("", character.width().unwrap_or(0)),
+        };
+        if column + wide > columns && column > 0 {
+            rows.push(std::mem::take(&mut row));
+            column = 0;
+        }
+        match character {
+            '\t' => row.push_str(&text[..wide]),
+            character => row.push(character),
+        }
+        column += wide;
+    }
+    rows.push(row);
+    rows
+}
+
+/// Columns of the terminal.
+pub fn width() -> usize {
+    usize::from(termimad::terminal_size().0)
 }
 
 /// Shows a conversation.
@@ -107,6 +151,7 @@ impl Terminal {
     pub fn transcript() -> Terminal {
         Terminal {
             transcript: true,
+            flow: Flow::new(std::io::stdout().is_terminal()),
             ..Terminal::new(false)
         }
     }
@@ -119,7 +164,7 @@ impl Terminal {
 
     fn say(&mut self, style: Style, text: &str) {
         self.end_line();
-        self.write(&format!("{style}{text}{style:#}\n"));
+        self.write(&format!("{style}{}{style:#}\n", escape(text)));
     }
 
     fn write(&mut self, text: &str) {
@@ -138,13 +183,15 @@ impl Terminal {
     /// Closes a line that output or a stream has left open.
     fn end_line(&mut self) {
         let end = self.flow.end_line();
-        self.step(end);
+        self.step(&end);
     }
 
     /// Text behind a mark on every line.
     fn block(&mut self, mark: &str, style: Style, text: &str) {
-        let out = self.flow.marked(mark, style, text);
-        self.step(&out);
+        if !self.quiet {
+            let out = self.flow.marked(mark, style, text);
+            self.step(&out);
+        }
     }
 
     fn delta(&mut self, part: Part, text: &str) {
@@ -161,9 +208,9 @@ impl Terminal {
             self.streamed.push(part);
         }
         match part {
-            Part::Plan => self.block("  ", Style::new(), text),
-            Part::Code => self.block("  ", CODE, text),
-            Part::Answer => self.answer.push(&safe(text)),
+            Part::Plan => self.block("  ", Style::new(), &prose(text)),
+            Part::Code => self.block("  ", CODE, &escape(text)),
+            Part::Answer => self.answer.push(text),
         }
     }
 
@@ -214,9 +261,9 @@ impl Sink for Terminal {
         match event {
             // An arm for each part that was shown while it came, which must not come twice.
             Event::User { message, files } if self.transcript => {
-                self.say(HEADING, &format!("> {}", safe(&message)));
+                self.say(HEADING, &format!("> {message}"));
                 for file in files {
-                    self.say(DIM, &format!("  with {}", safe(&file)));
+                    self.say(DIM, &format!("  with {}", escape_line(&file)));
                 }
             }
             Event::Plan { .. } if self.was_streamed(Part::Plan) => {}
@@ -230,7 +277,7 @@ impl Sink for Terminal {
                     plan
                 };
                 self.heading("Plan");
-                self.block("  ", Style::new(), &format!("{}\n", plan.trim_end()));
+                self.block("  ", Style::new(), &format!("{}\n", prose(plan.trim_end())));
             }
             Event::Code { .. } if self.was_streamed(Part::Code) => {}
             Event::Code { code, attempt, .. } => {
@@ -238,7 +285,7 @@ impl Sink for Terminal {
                     1 => self.heading("Code"),
                     n => self.heading(&format!("Code, try {n}")),
                 }
-                self.block("  ", CODE, &format!("{}\n", code.trim_end()));
+                self.block("  ", CODE, &format!("{}\n", escape(code.trim_end())));
             }
             Event::Stream { name, text } => {
                 let style = if name == "stderr" { DIM } else { Style::new() };
@@ -255,17 +302,14 @@ impl Sink for Terminal {
                 self.block("  │ ", Style::new(), &format!("{}\n", text.trim_end()));
             }
             Event::Artifact { path, mime } => {
-                self.step(&format!("  → {} {DIM}({mime}){DIM:#}\n", safe(&path)));
+                self.step(&artifact("  → ", &path, &mime));
             }
             Event::Kernel { state, reason } => match state {
                 KernelState::Fresh | KernelState::Kept => {}
                 KernelState::Rebuilt => self.say(DIM, &format!("Variables are rebuilt: {reason}.")),
                 KernelState::Lost => self.say(
                     WARNING,
-                    &format!(
-                        "The kernel's variables are lost: {}. Files are kept.",
-                        safe(&reason)
-                    ),
+                    &format!("The kernel's variables are lost: {reason}. Files are kept."),
                 ),
             },
             Event::Notice { level, message } => {
@@ -275,10 +319,10 @@ impl Sink for Terminal {
                     Level::Error => ERROR,
                 };
                 let title = if level == Level::Error { "error: " } else { "" };
-                self.say(style, &format!("{title}{}", safe(&message)));
+                self.say(style, &format!("{title}{message}"));
             }
             Event::Answer { message } => {
-                self.answer.push(&safe(&message));
+                self.answer.push(&message);
                 self.answer.finish();
             }
             _ => {}
@@ -286,17 +330,24 @@ impl Sink for Terminal {
     }
 }
 
-/// Shows the outputs of code that the person wrote: what it prints as it is, values as text.
+/// The line that names a file, its beginning included.
+fn artifact(start: &str, path: &str, mime: &str) -> String {
+    let (path, mime) = (escape_line(path), escape_line(mime));
+    format!("{start}{path} {DIM}({mime}){DIM:#}\n")
+}
+
+/// Shows the outputs of code that the person wrote: what it prints, and values as text.
 pub struct Outputs {
     output: Output,
     /// Whether more is shown than errors and warnings.
     all: bool,
-    /// Of a kernel of somebody else's, at a terminal: what could steer that is left out.
+    /// What stands between the code and the terminal, where that is not as open to it as to a program of the person's.
     flow: Option<Flow>,
 }
 
 impl Outputs {
-    pub fn new(output: Output, all: bool) -> Outputs {
+    /// With everything that the code prints as it is.
+    pub fn raw(output: Output, all: bool) -> Outputs {
         Outputs {
             output,
             all,
@@ -304,19 +355,18 @@ impl Outputs {
         }
     }
 
-    /// Of a kernel that may mean ill.
-    pub fn foreign(output: Output) -> Outputs {
-        let terminal = std::io::stdout().is_terminal() || std::io::stderr().is_terminal();
+    /// Of a kernel that may mean ill. What goes to no terminal is as the code printed it all the same.
+    pub fn filtered(output: Output, all: bool) -> Outputs {
         Outputs {
-            flow: terminal.then(|| Flow::new(true)),
-            ..Outputs::new(output, true)
+            flow: Some(Flow::new(true)),
+            ..Outputs::raw(output, all)
         }
     }
 
-    fn clean(&mut self, text: String) -> String {
+    fn clean(&mut self, terminal: bool, text: String) -> String {
         match &mut self.flow {
-            Some(flow) => flow.marked("", Style::new(), &text),
-            None => text,
+            Some(flow) if terminal => flow.marked("", Style::new(), &text),
+            _ => text,
         }
     }
 
@@ -324,7 +374,7 @@ impl Outputs {
         if !self.all {
             return;
         }
-        let text = self.clean(text);
+        let text = self.clean(std::io::stdout().is_terminal(), text);
         self.output.write(|| {
             let mut out = std::io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
@@ -336,6 +386,19 @@ impl Outputs {
             self.print(text + "\n");
         }
     }
+
+    /// What the cell's output needs to its end, on the terminal that has it.
+    fn finish(&mut self) -> std::io::Result<()> {
+        let end = self.flow.as_mut().map(Flow::finish).unwrap_or_default();
+        match end.is_empty() {
+            true => Ok(()),
+            false if std::io::stdout().is_terminal() => {
+                let mut out = std::io::stdout().lock();
+                out.write_all(end.as_bytes()).and_then(|()| out.flush())
+            }
+            false => std::io::stderr().lock().write_all(end.as_bytes()),
+        }
+    }
 }
 
 impl Sink for Outputs {
@@ -345,10 +408,11 @@ impl Sink for Outputs {
             return;
         }
         let mut err = anstream::stderr();
+        let seen = std::io::stderr().is_terminal();
         // Who closes standard error wants no errors.
         let _ = match event {
             Event::Stream { name, text } if name == "stderr" => {
-                let text = self.clean(text);
+                let text = self.clean(seen, text);
                 std::io::stderr().lock().write_all(text.as_bytes())
             }
             Event::Stream { text, .. } => return self.print(text),
@@ -360,15 +424,24 @@ impl Sink for Outputs {
                 traceback,
             } => {
                 let text = error_text(&ename, &evalue, &traceback);
-                let text = self.clean(text + "\n");
+                let text = self.clean(seen, text + "\n");
                 err.write_all(text.as_bytes())
             }
-            Event::Artifact { path, mime } => writeln!(err, "→ {path} {DIM}({mime}){DIM:#}"),
-            Event::Notice { message, .. } => writeln!(err, "{WARNING}{message}{WARNING:#}"),
+            Event::Artifact { path, mime } => {
+                err.write_all(artifact("→ ", &path, &mime).as_bytes())
+            }
+            Event::Notice { message, .. } => {
+                writeln!(err, "{WARNING}{}{WARNING:#}", escape(&message))
+            }
             Event::Kernel {
                 state: KernelState::Lost,
                 reason,
-            } => writeln!(err, "{WARNING}Variables are lost: {reason}.{WARNING:#}"),
+            } => writeln!(
+                err,
+                "{WARNING}Variables are lost: {}.{WARNING:#}",
+                escape(&reason)
+            ),
+            Event::Executed { .. } => self.finish(),
             _ => Ok(()),
         };
     }
@@ -388,61 +461,4 @@ pub fn shown(data: &MimeBundle) -> Option<String> {
         .iter()
         .find_map(|mime| data.get(*mime))?;
     Some(text_of(value))
-}
-
-/// Text of foreign origin without what could steer the terminal: of the escape sequences, only colours stay, and a
-/// carriage return ends the line.
-pub fn safe(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(at) =
-        rest.find(|character: char| character.is_control() && !matches!(character, '\n' | '\t'))
-    {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        if let Some(colour) = colour_at(rest) {
-            out.push_str(colour);
-            rest = &rest[colour.len()..];
-        } else {
-            let length = rest.chars().next().map_or(1, char::len_utf8);
-            if rest.starts_with('\r') && !rest.starts_with("\r\n") {
-                out.push('\n');
-            }
-            rest = &rest[length..];
-        }
-    }
-    out + rest
-}
-
-/// The sequence `ESC [ … m` at the start of the text.
-fn colour_at(text: &str) -> Option<&str> {
-    let body = text.strip_prefix("\x1b[")?;
-    let length = body.find(|character: char| !character.is_ascii_digit() && character != ';')?;
-    body[length..].starts_with('m').then(|| &text[..length + 3])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_progress_bar_stays_on_its_line() {
-        let shown = |anew, pieces: &[&str]| {
-            let mut flow = Flow::new(true);
-            flow.anew = anew;
-            let marked = |piece: &&str| flow.marked("| ", Style::new(), piece);
-            pieces.iter().map(marked).collect::<String>()
-        };
-        let bar = ["\r 10%", "\r 20%\r", "\n", "done\r\n", "\r\n"];
-        assert_eq!(shown("<", &bar), "|  10%<|  20%\n| done\n| \n");
-        assert_eq!(shown("\n", &bar), "|  10%\n|  20%\n| done\n| \n");
-    }
-
-    #[test]
-    fn colours_pass_and_commands_to_the_terminal_do_not() {
-        assert_eq!(safe("\x1b[31mred\x1b[0m"), "\x1b[31mred\x1b[0m");
-        assert_eq!(safe("\x1b]52;c;aGk=\x07hi"), "]52;c;aGk=hi");
-        assert_eq!(safe("\x1b[2Jhi\u{9b}1m"), "[2Jhi1m");
-        assert_eq!(safe("10%\r20%\r\n"), "10%\n20%\n");
-    }
 }

@@ -32,6 +32,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use crate::kernel::{KernelError, Options};
+use crate::printable::is_unprintable;
 use crate::protocol::ConnectionInfo;
 use subject::Subject;
 
@@ -199,7 +200,7 @@ async fn attempt(trial: &Trial, subject: &mut Subject) -> (Verdict, String) {
 
 /// One line of bounded length without anything that a terminal would obey.
 fn clean(text: &str) -> String {
-    let plain = |character: char| match character.is_control() {
+    let plain = |character: char| match is_unprintable(character) {
         true => ' ',
         false => character,
     };

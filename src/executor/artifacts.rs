@@ -1,9 +1,9 @@
 //! Files that running code leaves: rich outputs saved as files, and files that it wrote itself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use serde_json::Value;
@@ -11,9 +11,14 @@ use serde_json::Value;
 use crate::event::MimeBundle;
 use crate::held::HeldFolder;
 
-/// Files looked at in a workspace, and how deep: a cell that unpacks an archive should not hold up the next one.
+/// Files noted of a workspace, entries of folders looked at, how deep, and for how long: a cell that unpacks an archive
+/// should not hold up the next one.
 const MOST_FILES: usize = 5000;
+const MOST_ENTRIES: usize = 50_000;
 const DEEPEST: usize = 6;
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+/// How much later than the clock a file system may take a file for written.
+const CLOCKS: Duration = Duration::from_secs(1);
 
 /// A file of the workspace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl Folder {
     }
 
     /// Writes `stem.ending`, or `stem-2.ending` and so on where that exists: a file of the user's is never replaced.
-    fn write_new(&self, stem: &str, ending: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
+    pub fn write_new(&self, stem: &str, ending: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
         let held = match &self.held {
             Ok(held) => held.name(),
             Err(error) => return Err(std::io::Error::new(error.kind(), error.to_string())),
@@ -155,6 +160,15 @@ pub fn text_of(value: &Value) -> String {
     }
 }
 
+/// The bytes of a MIME value's text.
+pub fn length_of(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(lines) => lines.iter().map(length_of).sum(),
+        other => other.to_string().len(),
+    }
+}
+
 fn bytes_of(mime: &str, value: &Value) -> Vec<u8> {
     let text = text_of(value);
     let is_text = mime.starts_with("text/") || mime.ends_with("xml") || mime.ends_with("json");
@@ -169,14 +183,26 @@ fn bytes_of(mime: &str, value: &Value) -> Vec<u8> {
 
 /// The files of a workspace at one moment.
 #[derive(Default)]
-pub struct Snapshot(HashMap<PathBuf, (SystemTime, u64)>);
+pub struct Snapshot {
+    files: HashMap<PathBuf, (SystemTime, u64)>,
+    /// When it was begun, where there was more than could be looked at.
+    cut: Option<SystemTime>,
+}
 
 impl Snapshot {
+    /// Looks at a folder and those below it, the outer ones first. Blocking, for a second or so.
     pub fn take(folder: &Path) -> Snapshot {
+        let (now, begun) = (SystemTime::now(), Instant::now());
         let mut files = HashMap::new();
-        let mut folders = vec![(folder.to_path_buf(), 0)];
-        while let Some((folder, depth)) = folders.pop() {
+        let mut entries = 0;
+        let mut folders = VecDeque::from([(folder.to_path_buf(), 0)]);
+        while let Some((folder, depth)) = folders.pop_front() {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                entries += 1;
+                if entries > MOST_ENTRIES || begun.elapsed() > LONGEST_LOOK {
+                    let cut = Some(now);
+                    return Snapshot { files, cut };
+                }
                 let name = entry.file_name();
                 let name = name.to_string_lossy();
                 if name.starts_with('.') || name == "__pycache__" || name == "node_modules" {
@@ -185,25 +211,36 @@ impl Snapshot {
                 // Of the entry itself: a link is never followed out of the workspace.
                 let Ok(meta) = entry.metadata() else { continue };
                 if meta.is_dir() && depth < DEEPEST {
-                    folders.push((entry.path(), depth + 1));
+                    folders.push_back((entry.path(), depth + 1));
                 } else if meta.is_file() {
                     if files.len() == MOST_FILES {
-                        return Snapshot(files);
+                        let cut = Some(now);
+                        return Snapshot { files, cut };
                     }
                     let time = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                     files.insert(entry.path(), (time, meta.len()));
                 }
             }
         }
-        Snapshot(files)
+        Snapshot { files, cut: None }
     }
 
-    /// Files that are new here or changed since `before`, by name.
+    /// Whether there was more than could be looked at.
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_some()
+    }
+
+    /// Files that are new here or changed since `before`, by name. Where that could not look at all files, what it has
+    /// not seen is new if it was written since.
     pub fn since(&self, before: &Snapshot) -> Vec<Artifact> {
+        let unseen = |written: SystemTime| before.cut.is_none_or(|cut| written + CLOCKS >= cut);
         let mut changed: Vec<Artifact> = self
-            .0
+            .files
             .iter()
-            .filter(|(path, seen)| before.0.get(*path) != Some(*seen))
+            .filter(|(path, seen)| match before.files.get(*path) {
+                Some(earlier) => earlier != *seen,
+                None => unseen(seen.0),
+            })
             .map(|(path, _)| Artifact {
                 path: path.clone(),
                 mime: mime_of(path).to_owned(),
@@ -216,7 +253,7 @@ impl Snapshot {
     /// Every file with its size in bytes, by name.
     pub fn files(&self) -> Vec<(&Path, u64)> {
         let mut files: Vec<_> = self
-            .0
+            .files
             .iter()
             .map(|(path, (_, size))| (path.as_path(), *size))
             .collect();
@@ -296,5 +333,36 @@ mod tests {
         let names: Vec<_> = found.iter().map(|a| a.path.file_name().unwrap()).collect();
         assert_eq!(names, ["old.csv", "销售.html"]);
         assert_eq!(found[1].mime, "text/html");
+    }
+
+    #[test]
+    fn a_workspace_of_any_size_is_looked_at_within_bounds() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - Duration::from_secs(3600);
+        for number in 0..60 {
+            let inner = folder.path().join(format!("{number}"));
+            std::fs::create_dir(&inner).unwrap();
+            for file in 0..100 {
+                let file = std::fs::File::create(inner.join(format!("{file}"))).unwrap();
+                file.set_modified(old).unwrap();
+            }
+        }
+        let before = Snapshot::take(folder.path());
+        assert_eq!(before.files.len(), MOST_FILES);
+        // Of the files that it had no room for, none is new; one that is written now is.
+        let all: Vec<PathBuf> = (0..60)
+            .flat_map(|outer| (0..100).map(move |inner| format!("{outer}/{inner}")))
+            .map(|name| folder.path().join(name))
+            .collect();
+        let whole = Snapshot {
+            files: HashMap::from_iter(all.iter().map(|path| (path.clone(), (old, 0)))),
+            cut: None,
+        };
+        assert_eq!(whole.since(&before), []);
+        let new = folder.path().join("new");
+        std::fs::write(&new, "x").unwrap();
+        let mut now = whole;
+        now.files.insert(new.clone(), (SystemTime::now(), 1));
+        assert_eq!(now.since(&before).len(), 1);
     }
 }

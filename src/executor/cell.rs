@@ -23,6 +23,10 @@ const LONGEST_TEXT: usize = 1 << 20;
 /// Bytes of the end of stderr that are looked through for an error.
 const LAST_WORDS: usize = 4096;
 
+/// Rich outputs of one cell that are saved as files, and their size in bytes.
+const MOST_SAVED: usize = 200;
+const SAVED_BYTES: usize = 256 << 20;
+
 /// What a terminal sends at the end of input; ipykernel turns it into an EOFError.
 const END_OF_INPUT: &str = "\u{4}";
 
@@ -36,6 +40,8 @@ struct Cell<'a> {
     /// The end of what went to stderr.
     last_words: String,
     table: bool,
+    /// The rich outputs that were saved as files, and their bytes; no more are saved at `usize::MAX`.
+    saved: (usize, usize),
     /// The error as the reply has it, which may come before the output that says the same.
     replied: Option<(String, String, Vec<String>)>,
     outcome: Outcome,
@@ -61,6 +67,7 @@ pub(super) async fn run(
         values: text("value"),
         last_words: String::new(),
         table: false,
+        saved: (0, 0),
         replied: None,
         outcome: Outcome::new(),
         executor,
@@ -350,9 +357,24 @@ impl Cell<'_> {
         let Some(folder) = &self.executor.artifacts else {
             return;
         };
+        let size = data.values().map(artifacts::length_of).max().unwrap_or(0);
+        let (saved, bytes) = &mut self.saved;
+        if *saved >= MOST_SAVED || *bytes + size > SAVED_BYTES {
+            if *saved != usize::MAX {
+                *saved = usize::MAX;
+                self.warn(format!(
+                    "this cell has more rich outputs than are saved: {MOST_SAVED} files and {} MiB at most. The rest is \
+                     only shown; save it as a file in the code",
+                    SAVED_BYTES >> 20
+                ));
+            }
+            return;
+        }
         let count = self.outcome.execution_count.unwrap_or(self.executor.cells);
         match artifacts::save(folder, &format!("output-{count}"), data) {
             Ok(Some(artifact)) => {
+                self.saved.0 += 1;
+                self.saved.1 += size;
                 self.sink.emit(Event::Artifact {
                     path: artifact.path.to_string_lossy().into_owned(),
                     mime: artifact.mime.clone(),

@@ -154,8 +154,9 @@ impl Executor {
         if let Death::Due(reason) = std::mem::take(&mut self.death) {
             outcome.lost = Some(reason);
         }
-        if self.places.watch {
-            let now = Snapshot::take(self.kernel.cwd());
+        if self.places.watch
+            && let Some(now) = self.look_again(interrupts).await
+        {
             let saved = outcome.artifacts.clone();
             let written = now.since(&self.files).into_iter();
             for artifact in written.filter(|artifact| !saved.contains(artifact)) {
@@ -164,6 +165,14 @@ impl Executor {
                     mime: artifact.mime.clone(),
                 });
                 outcome.artifacts.push(artifact);
+            }
+            if now.is_cut() && !self.files.is_cut() {
+                sink.emit(Event::Notice {
+                    level: Level::Info,
+                    message: "the working directory holds more than is looked through, so not every file that code \
+                              writes is named here"
+                        .into(),
+                });
             }
             self.files = now;
         }
@@ -270,6 +279,16 @@ impl Executor {
         if self.kernel.is_ours() && self.is_python() {
             runtime::install(self.kernel.client());
             self.show_packages();
+        }
+    }
+
+    /// The files as they are by now; `None` where a person would not wait for that, as on a file system that hangs.
+    async fn look_again(&self, interrupts: &mut Interrupts) -> Option<Snapshot> {
+        let cwd = self.kernel.cwd().to_owned();
+        let look = tokio::task::spawn_blocking(move || Snapshot::take(&cwd));
+        tokio::select! {
+            looked = look => looked.ok(),
+            () = interrupts.pressed() => None,
         }
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::KernelError;
 use super::python::Precautions;
+use crate::open;
 use crate::protocol::KernelSpec;
 use crate::protocol::kernelspec::is_valid_name;
 
@@ -126,8 +127,11 @@ pub fn find(
     }
 }
 
+/// The largest `kernel.json` that is read, in bytes.
+const LARGEST_SPEC: u64 = 1 << 20;
+
 fn read(folder: &Path) -> Result<KernelSpec, String> {
-    let file = std::fs::read(folder.join("kernel.json"))
+    let file = open::read(&folder.join("kernel.json"), LARGEST_SPEC)
         .map_err(|error| format!("kernel.json cannot be read: {error}"))?;
     let spec = KernelSpec::from_json(&file).map_err(|error| error.to_string())?;
     match spec.argv.is_empty() {

@@ -3,6 +3,8 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
+use crate::printable::is_unprintable;
+
 /// Characters of an endpoint's answer that an error quotes.
 const EXCERPT_CHARS: usize = 200;
 
@@ -31,7 +33,7 @@ impl Redactor {
         let printable: String = text
             .chars()
             .map(|c| if c.is_whitespace() { ' ' } else { c })
-            .filter(|&c| !c.is_control() && !is_direction_mark(c))
+            .filter(|&c| !is_unprintable(c))
             .collect();
         let line = printable.split_whitespace().collect::<Vec<_>>().join(" ");
         let clean = match &self.key {
@@ -85,11 +87,6 @@ impl Redactor {
         let key = self.key.as_ref()?.expose_secret();
         (key.len() >= SHORTEST_SECRET).then_some(key)
     }
-}
-
-/// Characters that make a terminal show text in another order than it has.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     BoxFuture, ChatMessage, ChatRequest, LlmError, Provider, Reply, Sink, StreamEvent, Usage,
 };
+use crate::open;
 
 /// One line of a record. To be replayed, a line needs no more than `reply`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,11 +100,9 @@ impl<P: Provider> Provider for Recorder<P> {
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    let file = open::output(&mut options, path)?;
     // An older file keeps the mode it was made with. Devices and pipes are left as they are.
     if file.metadata()?.is_file() {
         file.set_permissions(Permissions::from_mode(0o600))?;

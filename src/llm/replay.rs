@@ -1,12 +1,12 @@
 //! Answers from a record instead of a model: for demonstrations, tests, and looking at a failure again.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::record::Exchange;
 use super::{BoxFuture, ChatRequest, LlmError, Provider, Reply, Sink, StreamEvent};
+use crate::open;
 
 /// Bytes of a replay file.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -30,7 +30,7 @@ impl Replayer {
     pub fn from_path(path: &Path) -> Result<Replayer, LlmError> {
         let origin = path.display().to_string();
         let mut lines = String::new();
-        let read = File::open(path)
+        let read = open::input(path)
             .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut lines));
         let problem = match read {
             Err(error) => error.to_string(),

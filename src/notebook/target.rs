@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Notebook, NotebookError};
 use crate::held::HeldFolder;
+use crate::open;
 
 /// A place for a notebook.
 pub struct Target {
@@ -66,7 +67,9 @@ impl Target {
 fn settle(path: &Path) -> io::Result<Place> {
     let (path, mode) = match fs::metadata(path) {
         Ok(found) if found.is_file() => (path.canonicalize()?, Some(found.permissions())),
-        Ok(_) => return File::options().write(true).open(path).map(Place::Stream),
+        Ok(_) => {
+            return open::output(File::options().write(true), path).map(Place::Stream);
+        }
         Err(_) => (path.to_owned(), None),
     };
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;

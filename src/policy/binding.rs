@@ -320,6 +320,23 @@ impl Scopes {
         }
     }
 
+    /// The text, or its end, that an expression certainly is.
+    pub(super) fn end(&self, expr: &Expr) -> Option<String> {
+        match expr {
+            Expr::BinOp(it) if it.op == ruff_python_ast::Operator::Add => self.end(&it.right),
+            Expr::FString(text) => match text.value.elements().last()? {
+                ruff_python_ast::InterpolatedStringElement::Literal(literal) => {
+                    Some(literal.value.to_string())
+                }
+                ruff_python_ast::InterpolatedStringElement::Interpolation(it) => {
+                    self.end(&it.expression)
+                }
+            },
+            Expr::Name(_) => self.beginning(expr),
+            expr => paths::constant(expr),
+        }
+    }
+
     /// The dotted names, from a module on, that a chain may stand for. None where it starts in anything else.
     pub(super) fn trace<'a>(&'a self, chain: &Chain<'a>) -> Vec<Traced<'a>> {
         let Expr::Name(root) = chain.root else {

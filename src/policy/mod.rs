@@ -31,6 +31,7 @@ use serde::Serialize;
 pub use namespace::Namespace;
 
 pub use crate::config::{ALLOWED_MODULES, BLOCKED_FUNCTIONS};
+use crate::printable::escape_line;
 
 /// The most findings, and the most risks, that are told of one piece of code.
 pub const MOST_TOLD: usize = 100;
@@ -243,18 +244,9 @@ fn told(inspected: walk::Inspected) -> Vec<Risk> {
 /// Text from the code, fit for one line of a message: not long, nothing in it that a terminal would act on.
 fn shortened(text: &str) -> String {
     const MOST: usize = 100;
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut out = String::new();
-    for c in text.chars().take(MOST) {
-        match acts(c) {
-            true => out.extend(c.escape_default()),
-            false => out.push(c),
-        }
-    }
-    if text.chars().nth(MOST).is_some() {
+    let end = text.char_indices().nth(MOST).map(|(at, _)| at);
+    let mut out = escape_line(&text[..end.unwrap_or(text.len())]).into_owned();
+    if end.is_some() {
         out.push('…');
     }
     out

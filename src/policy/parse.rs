@@ -1,5 +1,8 @@
 //! From text to a syntax tree, with bounds on what hostile text can make of it; places in the text.
 
+use std::cell::Cell;
+use std::sync::Once;
+
 use ruff_python_ast::token::TokenKind;
 use ruff_python_ast::{Expr, Mod, Stmt};
 use ruff_python_parser::{Mode, ParseOptions, lexer, parse_unchecked};
@@ -46,8 +49,31 @@ pub(super) fn expression(code: &str) -> Result<Option<Box<Expr>>, Fault> {
 
 /// The parser gives up with a panic on some broken code, such as a stray bracket before a line of IPython's.
 fn tree(code: &str, mode: Mode) -> Result<Mod, Fault> {
-    std::panic::catch_unwind(|| tree_or_panic(code, mode))
-        .unwrap_or_else(|_| Err(invalid(0, "it cannot be parsed")))
+    quietly(|| tree_or_panic(code, mode)).unwrap_or_else(|| Err(invalid(0, "it cannot be parsed")))
+}
+
+thread_local! {
+    /// Whether a panic of this thread is caught, and says nothing to anybody.
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs what may panic; `None` where it did. The program's panic hook, which would tell of it on the terminal, is not
+/// called for it.
+fn quietly<T>(work: impl FnOnce() -> T + std::panic::UnwindSafe) -> Option<T> {
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // A thread that ends has no such mark any more.
+            if !QUIET.try_with(Cell::get).unwrap_or(false) {
+                hook(panic);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let done = std::panic::catch_unwind(work);
+    QUIET.set(false);
+    done.ok()
 }
 
 fn tree_or_panic(code: &str, mode: Mode) -> Result<Mod, Fault> {

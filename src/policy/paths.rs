@@ -40,6 +40,24 @@ pub(super) fn is_outside(text: &str) -> bool {
         || drive()
 }
 
+/// The module as which a file of this name is imported; also of a file that names modules to import.
+pub(super) fn imported_as(path: &str) -> Option<&str> {
+    let mut parts = path.rsplit(['/', '\\']);
+    let file = parts.next()?;
+    if file == "matplotlibrc" {
+        return Some("matplotlib");
+    }
+    let (_, ending) = file.rsplit_once('.')?;
+    if !matches!(ending, "py" | "pyw" | "pyc" | "pyo" | "so" | "pyd" | "pth") {
+        return None;
+    }
+    // `name.cpython-312-x86_64-linux-gnu.so` is `name`, and a package is its folder.
+    match file.split('.').next()? {
+        "__init__" => parts.next(),
+        name => Some(name),
+    }
+}
+
 /// Whether a text is an address on the network.
 pub(super) fn is_address(text: &str) -> bool {
     let scheme = text.split("://").next().unwrap_or_default();
@@ -54,6 +72,25 @@ pub(super) fn is_address(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_is_known_by_its_files_name() {
+        for (path, module) in [
+            ("seaborn.py", Some("seaborn")),
+            (
+                "./a/seaborn.cpython-312-x86_64-linux-gnu.so",
+                Some("seaborn"),
+            ),
+            ("seaborn/__init__.py", Some("seaborn")),
+            ("matplotlibrc", Some("matplotlib")),
+            ("x.pth", Some("x")),
+            ("seaborn.py.csv", None),
+            ("py", None),
+            ("out/", None),
+        ] {
+            assert_eq!(imported_as(path), module, "{path}");
+        }
+    }
 
     #[test]
     fn outside_is_absolute_at_home_or_upwards() {

@@ -29,6 +29,7 @@ const DUNDERS: &[&str] = &[
     "__spec__",
     "__subclasses__",
     "__subclasshook__",
+    "_evaluate",
     "ag_frame",
     "cr_frame",
     "f_back",
@@ -305,6 +306,14 @@ impl Effect {
 /// A module's names with an effect; `*` is every name of the module that no other entry has.
 type Members = &'static [(&'static str, Effect)];
 
+const ANNOTATIONS: Members = &[
+    ("get_type_hints", Effect::Execute),
+    ("evaluate_forward_ref", Effect::Execute),
+    ("call_evaluate_function", Effect::Execute),
+    ("call_annotate_function", Effect::Execute),
+    ("_eval_type", Effect::Execute),
+];
+
 const TABLE: &[(&str, Members)] = {
     use Effect::*;
     &[
@@ -407,6 +416,10 @@ const TABLE: &[(&str, Members)] = {
             ],
         ),
         ("codeop", &[("*", Execute)]),
+        // Annotations are texts that these evaluate.
+        ("typing", ANNOTATIONS),
+        ("typing_extensions", ANNOTATIONS),
+        ("annotationlib", ANNOTATIONS),
         (
             "timeit",
             &[("timeit", Execute), ("repeat", Execute), ("Timer", Execute)],

@@ -1,5 +1,6 @@
 //! The walk over a cell's syntax tree that finds what a policy forbids and what is risky.
 
+mod backend;
 mod call;
 mod mention;
 mod reach;
@@ -312,6 +313,12 @@ impl<'a> Visitor<'a> for Walk<'_> {
             Stmt::Import(import) => self.import(import),
             Stmt::ImportFrom(import) => self.import_from(import),
             Stmt::IpyEscapeCommand(it) => self.escape(it.range, it.kind, &it.value),
+            Stmt::Assign(assign) => {
+                for target in &assign.targets {
+                    self.sets_backend(target, &assign.value);
+                }
+                walk_stmt(self, stmt);
+            }
             Stmt::FunctionDef(function) => {
                 function
                     .decorator_list
@@ -351,14 +358,15 @@ impl<'a> Visitor<'a> for Walk<'_> {
     }
 
     fn visit_annotation(&mut self, annotation: &'a Expr) {
-        if let Expr::StringLiteral(text) = annotation {
-            let at = self.at(text.range);
-            self.embed_expression(text.value.to_str(), at);
+        if let Some(text) = paths::constant(annotation) {
+            let at = self.at(annotation.range());
+            self.embed_expression(&text, at);
         }
         self.visit_expr(annotation);
     }
 
     fn visit_expr(&mut self, expr: &'a Expr) {
+        self.names_backend(expr);
         match expr {
             Expr::Name(name) => {
                 if name.ctx == ExprContext::Load {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 
+use super::budget::LogBudget;
 use super::history;
 use super::whereabouts::{Note, Surroundings};
 use super::{Session, SessionError, Sessions};
@@ -18,10 +19,9 @@ use crate::executor::{Executor, Input, Interrupts, Limits, Places};
 use crate::kernel::packages::Packages;
 use crate::kernel::{Choice, KernelError, Launcher, Options};
 use crate::llm::Provider;
+use crate::open;
 use crate::protocol::Transport;
 
-/// Text of one cell that goes into the log; the whole of it is in the session's `outputs` folder.
-const LOGGED_TEXT: usize = 1 << 20;
 /// Lines and characters of a handed-over file that the Planner is shown.
 const PREVIEW_LINES: usize = 5;
 const PREVIEW_CHARACTERS: usize = 400;
@@ -452,7 +452,7 @@ fn notes(cwd: &Path, files: &[String]) -> String {
     let mut notes = String::new();
     for name in files {
         notes.push_str(&format!("\n\nFile given: {name}"));
-        if let Some(preview) = preview(&cwd.join(name)) {
+        if let Some(preview) = preview(cwd, Path::new(name)) {
             notes.push_str(&format!(", which begins:\n{preview}"));
         }
     }
@@ -460,19 +460,11 @@ fn notes(cwd: &Path, files: &[String]) -> String {
 }
 
 /// The first lines of a text file.
-fn preview(path: &Path) -> Option<String> {
+fn preview(cwd: &Path, name: &Path) -> Option<String> {
     use std::io::Read;
-    use std::os::unix::fs::OpenOptionsExt;
     let mut bytes = Vec::new();
-    // Code works in that folder: a link may lead to any file of the user's, and a pipe could wait for ever.
-    let file = std::fs::File::options()
-        .read(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path)
-        .ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
+    // Code may have put something else there by now.
+    let file = open::beneath(cwd, name).ok()?;
     file.take(4096).read_to_end(&mut bytes).ok()?;
     if bytes.contains(&0) {
         return None;
@@ -535,50 +527,26 @@ impl Seat {
     }
 }
 
-/// Events to the log and to whoever watches.
+/// Events to the log, as far as they have a place there, and to whoever watches.
 struct Both<'a> {
     log: &'a mut Session,
     watcher: &'a mut dyn Sink,
-    /// Characters that the running cell has printed into the log.
-    logged: usize,
+    budget: LogBudget,
 }
 
 impl<'a> Both<'a> {
     fn new(log: &'a mut Session, watcher: &'a mut dyn Sink) -> Self {
         Both {
+            budget: LogBudget::new(log.workspace().outputs()),
             log,
             watcher,
-            logged: 0,
         }
-    }
-
-    /// What the log gets of an event: a cell that prints without end is cut.
-    fn logged(&mut self, event: &Event) -> Option<Event> {
-        match event {
-            Event::Code { .. } => self.logged = 0,
-            Event::Stream { name, text } => {
-                let before = self.logged;
-                self.logged += text.len();
-                if before > LOGGED_TEXT {
-                    return None;
-                }
-                if self.logged > LOGGED_TEXT {
-                    let text = clip(text, LOGGED_TEXT.saturating_sub(before).max(200));
-                    return Some(Event::Stream {
-                        name: name.clone(),
-                        text: text + "\n[… further output of this cell is not in the log …]\n",
-                    });
-                }
-            }
-            _ => {}
-        }
-        Some(event.clone())
     }
 }
 
 impl Sink for Both<'_> {
     fn emit(&mut self, event: Event) {
-        if let Some(event) = self.logged(&event) {
+        if let Some(event) = self.budget.logged(&event) {
             self.log.emit(event);
         }
         self.watcher.emit(event);

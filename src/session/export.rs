@@ -3,6 +3,7 @@
 use super::history::{Cell, Round, Step, conversation};
 use crate::event::{Event, KernelState, Status};
 use crate::notebook::{Notebook, RAISES_EXCEPTION};
+use crate::printable::is_unprintable;
 
 /// The notebook of a session's events: valid nbformat 4.5, the same for the same events.
 ///
@@ -106,7 +107,7 @@ fn escaped(line: &str) -> String {
                 escaped.push('\\');
                 escaped.push(char);
             }
-            _ if char.is_control() => escaped.push(' '),
+            _ if is_unprintable(char) => escaped.push(' '),
             _ if begins || numbers => {
                 escaped.push('\\');
                 escaped.push(char);

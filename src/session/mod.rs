@@ -4,6 +4,7 @@
 //! no kernel is given. In the workspace, next to those of TaskWeaver, are the files that code works with: they are
 //! shown and handed on, and nothing is decided by them.
 
+mod budget;
 mod error;
 mod id;
 mod list;

@@ -11,6 +11,7 @@ use nix::libc;
 use super::SessionError;
 use super::sessions::LOG;
 use crate::kernel::Mount;
+use crate::printable::is_unprintable;
 
 /// Where a session's files are. Folders have mode 0700.
 #[derive(Clone, Debug)]
@@ -102,7 +103,7 @@ impl Workspace {
             return Ok(inside.to_string_lossy().into_owned());
         }
         let name = path.file_name().unwrap_or(path.as_os_str());
-        let name = name.to_string_lossy().replace(char::is_control, "_");
+        let name = name.to_string_lossy().replace(is_unprintable, "_");
         let (stem, extension) = match name.rfind('.') {
             Some(dot) if dot > 0 => name.split_at(dot),
             _ => (name.as_str(), ""),

@@ -65,12 +65,14 @@ async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console
 
     terminal.line("name = input('Who? '); print('hello', name)");
     // Not its echo in the code.
-    terminal.until("\nWho? ").await;
+    terminal.until("\nThe code asks: Who? ").await;
     terminal.line("Ana");
     terminal.until("hello Ana").await;
     terminal.until("In [").await;
     terminal.line("import getpass; word = getpass.getpass('Word: '); print(len(word))");
-    terminal.until("\nWord: ").await;
+    terminal
+        .until("\nThe code asks (typed text is hidden): Word: ")
+        .await;
     terminal.line("s3same");
     let shown = terminal.until("6\r\n").await;
     assert!(!shown.contains("s3same"), "{shown}");
@@ -83,7 +85,7 @@ async fn code_is_typed_completed_interrupted_and_the_kernel_outlives_the_console
     terminal.until("In [").await;
     // Also while it asks; nobody is left behind who would take the next line.
     terminal.line("input('Again? ')");
-    terminal.until("\nAgain? ").await;
+    terminal.until("\nThe code asks: Again? ").await;
     terminal.press("\u{3}");
     terminal.until("KeyboardInterrupt").await;
     terminal.until("In [").await;
@@ -117,7 +119,10 @@ async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal(
     run(&client, "print('theirs\\x1b]0;title\\x07\\x1b[2J')\n6*7").await;
     let shown = terminal.until("42").await;
     assert!(shown.contains("In [1]: print('theirs"), "{shown}");
-    assert!(shown.contains("] theirs]0;title[2J"), "{shown}");
+    assert!(
+        shown.contains("] theirs\\x1b]0;title\\x07\\x1b[2J"),
+        "{shown}"
+    );
     assert!(shown.contains("[heddle "), "{shown}");
     // What was typed is still there, and counts on.
     terminal.press("\u{15}");
@@ -125,7 +130,7 @@ async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal(
     terminal.until("Out[2]: 'mine'").await;
     terminal.until("In [3]").await;
     terminal.line("print('own\\x1b]0;title\\x07')");
-    terminal.until("own]0;title\r\n").await;
+    terminal.until("own\\x1b]0;title\\x07\r\n").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,6 +15,41 @@ fn clean_code_gives_nothing_and_code_0() {
 }
 
 #[test]
+fn what_is_no_file_is_refused_at_once_and_what_a_shell_hands_over_is_read() {
+    let heddle = Heddle::bare();
+    for name in ["pipe.py", "pipe.ipynb"] {
+        let pipe = heddle.cwd().join(name);
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for command in ["check", "run"] {
+            let ran = heddle.run([command, name]).assert_code(2);
+            assert!(
+                ran.err.contains("it is a pipe, and nobody may ever write"),
+                "{ran:?}"
+            );
+        }
+    }
+    let ran = heddle.run(["check", "pipe.py"]).assert_code(2);
+    assert!(ran.err.ends_with("heddle check - < pipe.py\n"), "{ran:?}");
+    heddle.run(["check", "/dev/zero"]).assert_code(2);
+    let ran = heddle
+        .with_input("import os", ["check", "/dev/stdin"])
+        .assert_code(1);
+    assert!(ran.out.contains("The module `os`"), "{ran:?}");
+    heddle.run(["check", "/dev/null"]).assert_done("");
+}
+
+#[test]
+fn a_panic_of_the_parser_is_a_finding_and_nothing_else_is_said() {
+    let heddle = Heddle::bare();
+    heddle.write("odd.py", "{\\\n))% x=\n  ,");
+    let ran = heddle
+        .run(["check", "odd.py"])
+        .assert_code(1)
+        .assert_err("");
+    assert!(ran.out.contains("it cannot be parsed"), "{ran:?}");
+}
+
+#[test]
 fn each_finding_is_a_line_with_its_place_and_code_1() {
     let heddle = Heddle::bare();
     heddle.write("bad.py", "\u{feff}x = 1\nf = open\n!ls\n");

@@ -133,6 +133,11 @@ impl Terminal {
             .contains(nix::sys::termios::LocalFlags::ECHO)
     }
 
+    /// Everything that was shown, as the terminal got it.
+    pub fn raw(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().unwrap()).into_owned()
+    }
+
     /// Waits for the end of the process.
     pub async fn end(&mut self) -> ExitStatus {
         let mut status = None;

@@ -22,6 +22,7 @@ use crate::event::{Event, Sink};
 use crate::executor::artifacts::text_of;
 use crate::executor::{Executor, Interrupts, Limits, Places};
 use crate::kernel::{Client, Kernel, KernelError};
+use crate::printable::{escape_line, prose};
 use crate::protocol::content::ExecuteRequest;
 use crate::protocol::{Channel, Content};
 use crate::session::Session;
@@ -209,7 +210,7 @@ impl Console {
                 }
                 Some("set_next_input") => {
                     let text = payload["text"].as_str().unwrap_or_default();
-                    self.offered = terminal::safe(text).replace('\x1b', "");
+                    self.offered = prose(text).into_owned();
                 }
                 // Code of more than one line that leaves means the console, as in every other.
                 Some("ask_exit") => return Ok(Next::Leave(Exit::Done)),
@@ -348,7 +349,7 @@ async fn greet(kernel: &Kernel) -> Result<(), CliError> {
         info.language_info.version,
         info.implementation,
     );
-    eprintln!("{}", terminal::safe(&text).replace('\n', " "));
+    eprintln!("{}", escape_line(&text));
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 use anstyle::Style;
 
 use super::screen::{Screen, out_title};
-use crate::cli::terminal::{CODE, DIM, error_text, safe};
+use crate::cli::terminal::{CODE, DIM, error_text};
 use crate::kernel::Client;
+use crate::printable::{escape, escape_line};
 use crate::protocol::{Content, Message};
 use crate::transport::Popped;
 
@@ -31,7 +32,7 @@ async fn message_of(screen: &Screen, message: Message) {
         Content::ExecuteInput(input) => {
             screen.count(input.execution_count);
             let count = input.execution_count.unwrap_or_default();
-            let text = format!("In [{count}]: {}\n", input.code.trim_end());
+            let text = format!("In [{count}]: {}\n", escape(input.code.trim_end()));
             screen.above(&mark, CODE, &text).await;
         }
         Content::Stream(stream) => screen.above(&mark, Style::new(), &stream.text).await,
@@ -65,7 +66,5 @@ fn mark(message: &Message) -> String {
 
 /// The beginning of a name of foreign origin.
 fn plain(name: &str, length: usize) -> String {
-    let name = safe(name);
-    let visible = name.chars().filter(|character| !character.is_control());
-    visible.take(length).collect()
+    escape_line(name).chars().take(length).collect()
 }

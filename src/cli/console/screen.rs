@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anstyle::Style;
 
 use super::picture::Protocol;
-use crate::cli::terminal::{DIM, Flow, WARNING, error_text, safe, shown};
+use crate::cli::terminal::{DIM, Flow, WARNING, error_text, shown};
 use crate::event::{Event, MimeBundle, Sink};
 use crate::executor::artifacts;
+use crate::printable::{escape, escape_line};
 
 /// Prints above the line that is being typed.
 pub type Printer = Box<dyn FnMut(String) + Send>;
@@ -67,7 +68,7 @@ impl Screen {
     pub fn prompting(&self, prompting: bool) {
         self.state(|state| {
             if prompting {
-                write(state.flow.end_line());
+                write(&state.flow.end_line());
             }
             state.prompting = prompting;
         });
@@ -77,7 +78,7 @@ impl Screen {
     pub fn show(&self, mark: &str, style: Style, text: &str) {
         self.state(|state| {
             if state.mark != mark {
-                write(state.flow.end_line());
+                write(&state.flow.end_line());
                 mark.clone_into(&mut state.mark);
             }
             write(&state.flow.marked(mark, style, text));
@@ -90,7 +91,7 @@ impl Screen {
             return self.show(mark, style, text);
         }
         let mut flow = Flow::new(false);
-        let text = flow.marked(mark, style, text) + flow.end_line();
+        let text = flow.marked(mark, style, text) + &flow.end_line();
         self.print_above(text).await;
     }
 
@@ -115,8 +116,8 @@ impl Screen {
             Ok(None) => None,
             Ok(Some(artifact)) => Some(Err(format!(
                 "→ {} {DIM}({}){DIM:#}\n",
-                artifact.path.display(),
-                artifact.mime
+                escape_line(&artifact.path.to_string_lossy()),
+                escape_line(&artifact.mime)
             ))),
             Err(error) => Some(Err(format!(
                 "a picture could not be saved in {}: {error}\n",
@@ -165,7 +166,7 @@ impl Screen {
 
     fn draw(&self, sequence: &str) {
         self.state(|state| {
-            write(state.flow.end_line());
+            write(&state.flow.end_line());
             let mut out = std::io::stdout().lock();
             let _ = out
                 .write_all(sequence.as_bytes())
@@ -235,7 +236,7 @@ impl Sink for Cells {
                 screen.show("", Style::new(), &format!("{start}{}\n", text.trim_end()));
             }
             Event::Notice { message, .. } => {
-                screen.show("", WARNING, &format!("{}\n", safe(&message)));
+                screen.show("", WARNING, &format!("{}\n", escape(&message)));
             }
             Event::Executed {
                 execution_count, ..

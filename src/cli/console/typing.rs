@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::COMMANDS;
 use crate::kernel::Client;
+use crate::printable::{is_unprintable, prose};
 use crate::protocol::content::{CompleteRequest, Completeness, HistoryRequest, IsCompleteRequest};
 use crate::protocol::{Channel, Content};
 
@@ -101,7 +102,7 @@ impl Completer for Typing {
         let start = byte_of(line, reply.cursor_start).min(pos);
         let end = byte_of(line, reply.cursor_end);
         self.beyond.set(end.saturating_sub(pos));
-        let harmless = |text: &&String| !text.chars().any(char::is_control);
+        let harmless = |text: &&String| !text.chars().any(is_unprintable);
         let matches = reply.matches.iter().filter(harmless).take(MATCHES);
         Ok((start, matches.map(|text| pair(text)).collect()))
     }
@@ -193,10 +194,7 @@ pub async fn history(client: &Client) -> Vec<String> {
     let Content::HistoryReply(reply) = reply.content else {
         return Vec::new();
     };
-    let harmless = |text: &&str| {
-        let steers = |character: char| character.is_control() && !"\n\t".contains(character);
-        text.len() <= LONGEST && !text.contains(steers)
-    };
+    let harmless = |text: &&str| text.len() <= LONGEST && prose(text) == **text;
     let lines = reply.history.iter().map(|entry| entry.2.input());
     lines.filter(harmless).map(str::to_owned).collect()
 }

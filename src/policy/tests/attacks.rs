@@ -222,6 +222,100 @@ const ATTACKS: &[(&str, Rule)] = &[
     ("x = pd.io.common if y else 2\nx.os.environ", Rule::Module),
     ("x = [pd.io.common]\nx[0].importlib", Rule::Module),
     ("plt.switch_backend('module://evil')", Rule::Module),
+    ("plt.rcParams['backend'] = 'module://evil'", Rule::Module),
+    (
+        "b = 'module:' + '//evil'\nplt.rcParams['backend'] = b",
+        Rule::Module,
+    ),
+    (
+        "import matplotlib as m\nm.rcParams.update({'backend': 'module://evil'})",
+        Rule::Module,
+    ),
+    ("plt.rcParams.update(backend=f'module://{x}')", Rule::Module),
+    (
+        "with plt.rc_context({'backend': 'module://e' + x}): pass",
+        Rule::Module,
+    ),
+    ("plt.rcParams['backend'] = x.strip()", Rule::Module),
+    (
+        "from matplotlib import rcParams\nrcParams['back' + 'end'] = x['b']",
+        Rule::Module,
+    ),
+    (
+        "import matplotlib\nmatplotlib.use(x + 'evil')",
+        Rule::Module,
+    ),
+    ("import matplotlib\nmatplotlib.use('m%s' % x)", Rule::Module),
+    ("from matplotlib import use as u\nu(x)", Rule::Module),
+    ("plt.switch_backend(newbackend=x)", Rule::Module),
+    (
+        "pd.io.common.os.environ['MPLBACKEND'] = 'module://evil'",
+        Rule::Module,
+    ),
+    (
+        "np.savetxt('matplotlibrc', ['backend: ' + x], fmt='%s')",
+        Rule::Execution,
+    ),
+    // Annotations that are evaluated.
+    ("import typing\ntyping.get_type_hints(f)", Rule::Execution),
+    ("from typing import get_type_hints as g", Rule::Execution),
+    (
+        "import typing\nf = typing.get_type_hints\nf(A)",
+        Rule::Execution,
+    ),
+    (
+        "import typing\ntyping._eval_type(x, {}, {})",
+        Rule::Execution,
+    ),
+    (
+        "import typing\ntyping.evaluate_forward_ref(x)",
+        Rule::Execution,
+    ),
+    (
+        "import typing\ntyping.ForwardRef('ev' + x)",
+        Rule::Execution,
+    ),
+    (
+        "import typing\ntyping.List[x].y[0]._evaluate({}, {}, z)",
+        Rule::Dunder,
+    ),
+    ("x: ('ev' + \"al('1')\") = 1", Rule::Function),
+    ("signature(f, eval_str=True)", Rule::Execution),
+    // Files that are imported in the place of a module.
+    (
+        "np.savetxt('seaborn.py', ['import os'], fmt='%s')",
+        Rule::Execution,
+    ),
+    ("df.to_csv('seaborn.py', index=False)", Rule::Execution),
+    ("df.to_string(buf='./seaborn.py')", Rule::Execution),
+    (
+        "a.tofile('seaborn.cpython-312-x86_64-linux-gnu.so')",
+        Rule::Execution,
+    ),
+    ("n = 'seaborn'\ndf.to_csv(f'{n}' + '.py')", Rule::Execution),
+    (
+        "plt.savefig('seaborn/__init__.py', format='svg')",
+        Rule::Execution,
+    ),
+    ("df.to_html('ipykernel_launcher.py')", Rule::Execution),
+    ("df.to_csv('x.pth')", Rule::Execution),
+    ("open('seaborn.py', 'w').write(x)", Rule::Execution),
+    (
+        "from pathlib import Path\nPath('seaborn.py').write_text(x)",
+        Rule::Execution,
+    ),
+    (
+        "from pathlib import Path\nPath('x.txt').rename('seaborn.py')",
+        Rule::Execution,
+    ),
+    (
+        "import shutil\nshutil.copy('x.txt', 'numpy/__init__.py')",
+        Rule::Execution,
+    ),
+    (
+        "import os\nos.rename('x.txt', 'seaborn.py')",
+        Rule::Execution,
+    ),
     (
         "import sklearn\nsklearn.externals.joblib.load('x')",
         Rule::Unpickle,

@@ -78,19 +78,7 @@ impl Walk<'_> {
                     self.dunder(at, dunder);
                 }
             }
-            // A backend of matplotlib is a module; these two are IPython's.
-            "use" | "switch_backend" => {
-                let text = text(argument(0));
-                let module = text
-                    .as_deref()
-                    .and_then(|text| text.strip_prefix("module://"));
-                let module = module.map(|name| name.split('.').next().unwrap_or_default());
-                if let Some(module) =
-                    module.filter(|it| !matches!(*it, "matplotlib_inline" | "ipykernel"))
-                {
-                    self.module(at, module);
-                }
-            }
+            "use" | "switch_backend" => self.uses_backend(call, chain, at),
             // Of a text: `"{0.__class__}".format(x)`.
             "format" | "format_map" | "vformat" => {
                 let receiver = match &*call.func {
@@ -148,6 +136,19 @@ impl Walk<'_> {
 
     /// Arguments that the called function takes for code.
     fn texts_as_code(&mut self, call: &ExprCall, last: Option<&str>, at: usize) {
+        // `inspect.signature(f, eval_str=True)`: annotations are evaluated.
+        let evaluates = call.arguments.find_keyword("eval_str");
+        if evaluates
+            .is_some_and(|it| !matches!(&it.value, Expr::BooleanLiteral(literal) if !literal.value))
+        {
+            let (what, suggestion) = Effect::Execute.words();
+            self.find(
+                at,
+                Rule::Execution,
+                format!("`eval_str` {what}"),
+                suggestion,
+            );
+        }
         let name = match (&*call.func, last) {
             (_, Some(name)) => name,
             (Expr::Name(name), None) => name.id.as_str(),
@@ -161,13 +162,21 @@ impl Walk<'_> {
             .arguments
             .find_keyword("expr")
             .map(|keyword| &keyword.value);
-        let Some(text) = call
-            .arguments
-            .args
-            .first()
-            .or(keyword)
-            .and_then(|it| self.scopes.beginning(it))
-        else {
+        let named = call.arguments.args.first().or(keyword);
+        let text = match query {
+            true => named.and_then(|it| self.scopes.beginning(it)),
+            false => named.and_then(paths::constant),
+        };
+        let Some(text) = text else {
+            if !query {
+                let (what, suggestion) = Effect::Execute.words();
+                self.find(
+                    at,
+                    Rule::Execution,
+                    format!("`ForwardRef` {what}"),
+                    suggestion,
+                );
+            }
             return;
         };
         match query {

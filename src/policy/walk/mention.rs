@@ -182,6 +182,8 @@ impl Walk<'_> {
                         | "pandas"
                         | "torch"
                         | "scipy"
+                        | "typing"
+                        | "typing_extensions"
                 )
         });
         Some(Mention::Effect {

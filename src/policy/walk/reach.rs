@@ -5,9 +5,54 @@ use ruff_python_ast::{Expr, ExprCall};
 use super::Walk;
 use crate::policy::binding::Chain;
 use crate::policy::tables::{self, Effect};
-use crate::policy::{RiskKind, paths, shortened};
+use crate::policy::{ALLOWED_MODULES, RiskKind, Rule, paths, shortened};
+
+/// Functions that write any file, Python's own too, unlike those that write data.
+const OF_FILES: &[&str] = &[
+    "open",
+    "write_text",
+    "write_bytes",
+    "touch",
+    "mkdir",
+    "makedirs",
+    "copy",
+    "copy2",
+    "copyfile",
+    "copytree",
+    "move",
+    "rename",
+    "renames",
+    "replace",
+    "link",
+    "symlink",
+    "symlink_to",
+    "hardlink_to",
+    "chmod",
+    "chown",
+];
 
 impl Walk<'_> {
+    /// A file that is imported instead of a module of its name. What writes data has no business with one; other
+    /// functions write scripts, too, which are no module that the code may import.
+    fn plants_module(&mut self, function: &str, path: &str, at: usize) {
+        let Some(module) = paths::imported_as(path) else {
+            return;
+        };
+        let known = || {
+            self.policy.is_some_and(|policy| policy.names(module))
+                || ALLOWED_MODULES.contains(&module)
+                || tables::is_dangerous(module)
+        };
+        if !OF_FILES.contains(&function) || known() {
+            let message = format!(
+                "`{}` is a file that Python, or a library, runs as code when `{}` is imported",
+                shortened(path),
+                shortened(module)
+            );
+            self.find(at, Rule::Execution, message, "Give the file another name.");
+        }
+    }
+
     /// Tells the risks of a call by its arguments.
     pub(super) fn reach(&mut self, call: &ExprCall, chain: &Chain<'_>, at: usize) {
         let traced: Vec<Effect> = self
@@ -61,10 +106,19 @@ impl Walk<'_> {
                 position.or_else(method).and_then(argument)
             }
         };
-        if let Some(path) = written.and_then(|it| self.scopes.beginning(it))
-            && paths::is_outside(&path)
-        {
+        let path = written.and_then(|it| self.scopes.beginning(it));
+        if let Some(path) = path.as_deref().filter(|path| paths::is_outside(path)) {
             self.risk(at, RiskKind::WriteOutside, format!("{name}: {path}"));
+        }
+        // Of a path object, with the new name alone.
+        let renamed = match (name, &*arguments.args) {
+            ("rename" | "replace", [target]) if traced.is_empty() => self.scopes.beginning(target),
+            _ => None,
+        };
+        // Its end may be readable where its beginning is not, and tells what kind of file it is.
+        let end = written.and_then(|it| self.scopes.end(it));
+        for path in [path.or(renamed), end].into_iter().flatten() {
+            self.plants_module(name, &path, at);
         }
         const READERS: &[&str] = &[
             "read", "open", "load", "scan", "fetch", "imread", "url", "download", "connect", "get",
