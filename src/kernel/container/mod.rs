@@ -5,7 +5,9 @@ pub mod engine;
 mod errand;
 #[cfg(test)]
 pub(crate) mod fake;
+mod frame;
 pub mod image;
+mod init;
 pub mod keeper;
 mod launcher;
 mod leftovers;

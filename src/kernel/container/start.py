@@ -1,6 +1,8 @@
 # Closes for the kernel, and all that it starts, what the engine's own filter of system calls leaves open, and becomes it.
 import ctypes, os, runpy, sys
 
+# The container's first process ends standard input once code cannot hinder it.
+os.read(0, 1)
 program = bytes.fromhex(sys.argv[1])
 
 

@@ -8,6 +8,7 @@ use tokio::io::DuplexStream;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::kernel::container::init;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -105,6 +106,11 @@ struct Inside {
 
 impl Inside {
     fn start(kernel: &str) -> Inside {
+        Inside::start_with("0", kernel)
+    }
+
+    /// With a silence, in seconds, that ends it.
+    fn start_with(silence: &str, kernel: &str) -> Inside {
         let (outside, plan) = run_folder();
         let inside = tempfile::tempdir().unwrap();
         let kernel = format!(
@@ -112,9 +118,10 @@ impl Inside {
             inside.path()
         );
         let mut child = Command::new("python3")
-            .args(["-I", "-S", "-c", PROGRAM])
+            .args(["-I", "-S", "-c", init::PROGRAM, "python3", "name", "owner"])
+            .arg(silence)
             .arg(inside.path())
-            .args(["python3", "-c", &kernel])
+            .arg(&kernel)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
