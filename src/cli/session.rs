@@ -10,7 +10,7 @@ use super::table::{shortened, table};
 use super::terminal::Terminal;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
-use crate::session::whereabouts::{Way, noted};
+use crate::session::whereabouts::{Way, Whereabouts, noted};
 use crate::session::{self, SessionId, Summary, Workspace, export};
 
 /// Columns that a request gets in the list.
@@ -126,8 +126,8 @@ async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
     }
 }
 
-/// A session's kernel: whether it is kept or runs at a terminal, and the connection file of one that is kept.
-type Kernel = Option<(&'static str, Option<PathBuf>)>;
+/// A session's kernel: whether it is kept or runs at a terminal, and where one is that is kept.
+type Kernel = Option<(&'static str, Option<Whereabouts>)>;
 
 async fn list(global: &Global) -> Result<Exit, CliError> {
     let root = setup::workspace(&setup::load(global, &[])?)?;
@@ -135,7 +135,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     let kernels = futures_util::future::join_all(sessions.iter().map(|summary| async {
         let workspace = Workspace::open(&root, &summary.id).ok()?;
         match kept::of(&workspace).await {
-            Some(kept) => Some(("kept", Some(kept.connection_file))),
+            Some(kept) => Some(("kept", Some(kept))),
             None => noted(&workspace, Way::Running).map(|_| ("running", None)),
         }
     }))
@@ -144,6 +144,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     if global.json {
         let line = |(summary, kernel): &(Summary, Kernel)| {
             let (state, kept) = kernel.clone().unzip();
+            let kept = kept.flatten();
             format!(
                 "{}\n",
                 serde_json::json!({
@@ -155,7 +156,8 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
                     "cells": summary.cells,
                     "status": summary.status,
                     "kernel": state,
-                    "kept": kept.flatten(),
+                    "kept": kept.as_ref().map(|kept| &kept.connection_file),
+                    "mode": kept.as_ref().map(|kept| &kept.surroundings.mode),
                 })
             )
         };
@@ -184,6 +186,13 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         ],
         &rows,
     ))?;
+    let in_container = |(_, kernel): &(Summary, Kernel)| {
+        let kept = kernel.as_ref().and_then(|(_, kept)| kept.as_ref());
+        kept.is_some_and(|kept| kept.surroundings.mode == kept::CONTAINER)
+    };
+    if sessions.iter().any(in_container) {
+        setup::note(kept::ENDS_WITH_ENGINE);
+    }
     Ok(Exit::Done)
 }
 

@@ -16,6 +16,7 @@ use super::init::{self, SILENCE};
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
+use super::problem::{MAKE_ROOM, is_full};
 use super::relay;
 use super::running::{Keeper, Made, Running};
 use super::{Engine, Kind, Reach};
@@ -146,6 +147,7 @@ impl Container {
         let running = Running::follow(Made {
             engine: self.engine.clone(),
             name: name.clone(),
+            image: self.image.name.clone(),
             output,
             keeper,
             lifeline: lifeline?,
@@ -358,8 +360,14 @@ impl Container {
                     "the image {name} has no shell, so it cannot be used. Make one that can: heddle image build"
                 )
             }
+            DockerError::DockerResponseServerError { message, .. } if is_full(message) => {
+                format!("the container engine refuses it: {message}\n{MAKE_ROOM}")
+            }
             DockerError::DockerResponseServerError { message, .. } => {
-                format!("the container engine refuses it: {message}")
+                format!(
+                    "the container engine refuses it: {message}\nTo see what the engine can do: docker info; without \
+                     one: --mode sandbox"
+                )
             }
             error => format!(
                 "the container engine at {} is gone or does not answer: {error}. Try: docker info",
@@ -386,6 +394,10 @@ impl Launcher for Container {
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
         Box::pin(self.start(launch))
+    }
+
+    fn waits_for(&self) -> String {
+        format!("the container engine at {}", self.engine.socket.display())
     }
 
     fn inside(&self, _: &Path) -> PathBuf {

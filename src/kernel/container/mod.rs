@@ -23,5 +23,5 @@ pub use engine::{Engine, Kind};
 pub use launcher::Container;
 pub use leftovers::{Leftover, find as leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
-pub use problem::EngineProblem;
+pub use problem::{EngineProblem, NamedBy};
 pub use reach::{Reach, is_beside_us, sockets_are_apart};

@@ -130,6 +130,8 @@ impl Keeper {
 pub(super) struct Made {
     pub(super) engine: Engine,
     pub(super) name: String,
+    /// The image's name.
+    pub(super) image: String,
     /// What it prints.
     pub(super) output: Output,
     pub(super) keeper: Keeper,
@@ -159,6 +161,7 @@ impl Running {
         let Made {
             engine,
             name,
+            image,
             output,
             mut keeper,
             lifeline,
@@ -174,6 +177,7 @@ impl Running {
         let watcher = Watcher {
             engine,
             name,
+            image,
             tail: tail.clone(),
             folder: folder.clone(),
             memory,
@@ -262,6 +266,7 @@ type Events = BoxStream<'static, Result<EventMessage, DockerError>>;
 struct Watcher {
     engine: Engine,
     name: String,
+    image: String,
     tail: Arc<Mutex<VecDeque<u8>>>,
     folder: PathBuf,
     memory: u64,
@@ -365,8 +370,8 @@ impl Watcher {
         let alive = tokio::time::timeout(ORDER, self.engine.docker.ping()).await;
         if !matches!(alive, Ok(Ok(_))) && !ordered {
             return Err(Exit::Because(format!(
-                "ended together with the container engine at {}, which has stopped or was killed. Its code ends with it, \
-                 or within {} s by itself",
+                "ended together with the container engine at {}, which has stopped (if that was killed, what runs in the \
+                 container ends by itself within {} s)",
                 self.engine.socket.display(),
                 (SILENCE + BEAT).as_secs()
             )));
@@ -379,6 +384,16 @@ impl Watcher {
                 self.engine.socket.display()
             )),
             Some(0) if keeper_has_ended && !ordered => Exit::Lost,
+            Some(code) if code != 0 && self.is_foreign() => Exit::NotStarted(format!(
+                "the image {0} is made for another kind of processor than this machine's. Fetch the one for this \
+                 machine: docker pull --platform linux/{1} {0}, or make one: heddle image build",
+                self.image,
+                match std::env::consts::ARCH {
+                    "x86_64" => "amd64",
+                    "aarch64" => "arm64",
+                    other => other,
+                }
+            )),
             Some(137) if self.seen.out_of_memory => Exit::OutOfMemory(self.memory),
             Some(_) if self.seen.signalled && !ordered => Exit::Because(
                 "was ended from outside: its container was stopped or removed through the engine"
@@ -388,6 +403,14 @@ impl Watcher {
             Some(code) => Exit::Code(code),
             None => Exit::Because("ended, and the container engine does not say how".into()),
         })
+    }
+
+    /// Whether all that the container has said is that the processor cannot execute its first program.
+    fn is_foreign(&self) -> bool {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let said: Vec<u8> = tail.iter().copied().collect();
+        let said = String::from_utf8_lossy(&said);
+        said.trim().lines().count() == 1 && said.trim().ends_with("exec format error")
     }
 
     /// Whether the engine answered, whatever it said: a container that has ended needs no signal.
