@@ -256,7 +256,7 @@ fn what_an_engine_refuses_is_told_with_what_to_type_next() {
 
 #[test]
 fn a_full_disk_of_the_engine_is_told_with_what_makes_room() {
-    with_host(async |host| {
+    with_host(async |_| {
         // Beside the shared one, which others need.
         let mut full = Host::start_on_a_small_disk();
         import(&full, "heddle-test-small", &[("bin/sh", b"#!/bin/sh")]);
@@ -272,7 +272,6 @@ fn a_full_disk_of_the_engine_is_told_with_what_makes_room() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains("docker system df"), "{said}");
         full.stop();
-        drop(host);
     });
 }
 

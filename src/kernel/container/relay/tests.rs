@@ -276,3 +276,18 @@ def serve(number, connection):
         assert_eq!(inside.relay.await.unwrap(), b"last");
     }
 }
+
+#[tokio::test]
+async fn silence_ends_all_and_says_so() {
+    let mut inside = Inside::start_with("1", &format!("{ECHO}{SERVE}time.sleep(60)"));
+    let status = tokio::time::timeout(PATIENCE, inside.child.wait())
+        .await
+        .unwrap();
+    assert_eq!(status.unwrap().code(), Some(init::SILENT));
+    // No kernel can say it.
+    let mut inside = Inside::start(&format!("os._exit({})", init::SILENT));
+    let status = tokio::time::timeout(PATIENCE, inside.child.wait())
+        .await
+        .unwrap();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
