@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::error::CliError;
-use super::{Global, KernelArgs};
+use super::{Global, KernelArgs, setup};
 use crate::config::Loaded;
 use crate::executor::{Executor, Limits, Places};
 use crate::kernel::{Join, Kernel, connections, remove_deserted};
@@ -17,8 +17,16 @@ use crate::session::conversation::{Conversation, Setup};
 use crate::session::whereabouts::{Way, Whereabouts, noted};
 use crate::session::{self, Session, SessionId, Workspace};
 
+/// The mode, as launchers name it.
+pub const CONTAINER: &str = "container";
+
 /// How long a kept kernel may take to answer when somebody comes back.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What there is to know of a kernel that is kept in a container. Its connection to the engine is lost with that, also
+/// where the engine leaves containers running.
+pub const ENDS_WITH_ENGINE: &str = "A kernel that is kept in a container ends when the container engine stops or restarts, as it does when its \
+     package is upgraded (with live-restore, too).";
 
 /// The connection file of a session's kept kernel, where that answers now.
 pub async fn of(workspace: &Workspace) -> Option<Whereabouts> {
@@ -90,6 +98,9 @@ pub async fn open(
             (kept.connection_file, Some(kept.surroundings))
         }
         None if keep => {
+            if setup.launcher.mode() == CONTAINER {
+                setup::note(ENDS_WITH_ENGINE);
+            }
             let file = begin(global, loaded, args, "keep", idle, session.id()).await?;
             (file, None)
         }

@@ -108,6 +108,7 @@ impl Run {
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let kernel_name = choice.name().to_owned();
         let mode = launcher.mode().to_owned();
+        let waits_for = launcher.waits_for();
         let mut options = setup::kernel_options(&known, launcher, choice, &cwd, &self.kernel)?;
         setup::tell_grants(
             &known,
@@ -142,7 +143,7 @@ impl Run {
         };
         let started = Instant::now();
         let mut executor = tokio::select! {
-            executor = Executor::start(options, places, limits) => executor?.with_packages(packages),
+            executor = setup::start(waits_for, Executor::start(options, places, limits)) => executor?.with_packages(packages),
             () = interrupts.pressed() => return Ok(Exit::Interrupted),
         };
         sink.emit(Event::Session {

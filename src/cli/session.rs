@@ -11,7 +11,7 @@ use super::terminal::{Terminal, safe};
 use super::trust::Uses;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
-use crate::session::whereabouts::{Way, noted};
+use crate::session::whereabouts::{Way, Whereabouts, noted};
 use crate::session::{self, SessionId, Sessions, Summary, Workspace, export};
 
 /// Columns that a request gets in the list.
@@ -137,8 +137,8 @@ async fn stop(global: &Global, id: &str) -> Result<Exit, CliError> {
     }
 }
 
-/// A session's kernel: whether it is kept or runs at a terminal, and the connection file of one that is kept.
-type Kernel = Option<(&'static str, Option<PathBuf>)>;
+/// A session's kernel: whether it is kept or runs at a terminal, and where one is that is kept.
+type Kernel = Option<(&'static str, Option<Whereabouts>)>;
 
 async fn list(global: &Global) -> Result<Exit, CliError> {
     let all = sessions(global)?;
@@ -147,7 +147,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         // What code could write leads to no kernel.
         let workspace = summary.protected.then(|| all.place(&summary.id))?;
         match kept::of(&workspace).await {
-            Some(kept) => Some(("kept", Some(kept.connection_file))),
+            Some(kept) => Some(("kept", Some(kept))),
             None => noted(&workspace, Way::Running).map(|_| ("running", None)),
         }
     }))
@@ -156,6 +156,7 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
     if global.json {
         let line = |(summary, kernel): &(Summary, Kernel)| {
             let (state, kept) = kernel.clone().unzip();
+            let kept = kept.flatten();
             format!(
                 "{}\n",
                 serde_json::json!({
@@ -168,7 +169,8 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
                     "status": summary.status,
                     "log": log(summary),
                     "kernel": state,
-                    "kept": kept.flatten(),
+                    "kept": kept.as_ref().map(|kept| &kept.connection_file),
+                    "mode": kept.as_ref().map(|kept| &kept.surroundings.mode),
                 })
             )
         };
@@ -210,6 +212,13 @@ async fn list(global: &Global) -> Result<Exit, CliError> {
         ],
         &rows,
     ))?;
+    let in_container = |(_, kernel): &(Summary, Kernel)| {
+        let kept = kernel.as_ref().and_then(|(_, kept)| kept.as_ref());
+        kept.is_some_and(|kept| kept.surroundings.mode == kept::CONTAINER)
+    };
+    if sessions.iter().any(in_container) {
+        setup::note(kept::ENDS_WITH_ENGINE);
+    }
     Ok(Exit::Done)
 }
 

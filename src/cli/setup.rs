@@ -535,6 +535,22 @@ impl Drop for Steps {
     }
 }
 
+/// How long a kernel may take to start before it is said what is waited for.
+const SLOW: std::time::Duration = std::time::Duration::from_secs(3);
+
+/// Waits for a kernel to start, and shows what is waited for where that takes long.
+pub async fn start<T>(waits_for: String, start: impl Future<Output = T>) -> T {
+    let mut start = std::pin::pin!(start);
+    if let Ok(started) = tokio::time::timeout(SLOW, &mut start).await {
+        return started;
+    }
+    let steps = Steps::new();
+    steps.show(&format!(
+        "The kernel is not there yet: waiting for {waits_for}"
+    ));
+    start.await
+}
+
 /// The packages that kernels of this choice can have: the project's, without one the user's. A place that they cannot be
 /// kept in is no reason not to start a kernel. Blocking.
 pub fn packages(

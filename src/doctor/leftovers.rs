@@ -8,7 +8,7 @@ use nix::unistd::Uid;
 
 use super::Check;
 use crate::isolation::STRANGER;
-use crate::kernel::container::{self, Engine};
+use crate::kernel::container::{self, Engine, EngineProblem};
 use crate::kernel::{is_listened_to, is_own_name};
 
 /// Younger folders may belong to a kernel that is starting.
@@ -16,27 +16,25 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Names that a line shows.
 const SHOWN: usize = 3;
 
-pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
+pub(super) async fn check(engine: &Result<Engine, EngineProblem>, fix: bool) -> Check {
     let folders = find();
-    let containers = match engine {
-        Some(engine) => container::leftovers(engine).await.unwrap_or_default(),
-        None => Vec::new(),
-    };
+    let (containers, unseen) = containers(engine.as_ref()).await;
     let names: Vec<String> = folders
         .iter()
         .map(|folder| folder.display().to_string())
         .chain(containers.iter().map(ToString::to_string))
         .collect();
     if names.is_empty() {
-        return Check::pass("leftovers", "none");
+        return match unseen {
+            None => Check::pass("leftovers", "none"),
+            Some((why, next)) => Check::warn("leftovers", format!("none that runs; {why}"), next),
+        };
     }
     if !fix {
         let found = format!("of kernels that are gone: {}", some_of(&names));
         return Check::warn("leftovers", found, "heddle doctor --fix");
     }
-    if let Some(engine) = engine {
-        container::remove_leftovers(engine, &containers).await;
-    }
+    container::remove_leftovers(engine.as_ref().ok(), &containers).await;
     let failed: Vec<String> = folders
         .iter()
         .filter_map(|folder| {
@@ -48,6 +46,30 @@ pub(super) async fn check(engine: Option<&Engine>, fix: bool) -> Check {
         true => Check::pass("leftovers", format!("removed {}", some_of(&names))),
         false => Check::warn("leftovers", failed.join("; "), "remove them by hand"),
     }
+}
+
+/// What is left of containers, and where not all of it can be seen why, and what to type.
+async fn containers(
+    engine: Result<&Engine, &EngineProblem>,
+) -> (Vec<container::Leftover>, Option<(String, String)>) {
+    let unseen = match engine {
+        Ok(engine) => match container::leftovers(Some(engine)).await {
+            Ok(left) => return (left, None),
+            Err(error) => Some((
+                format!(
+                    "the container engine at {} does not say what it has: {error}",
+                    engine.socket.display()
+                ),
+                "docker info".to_owned(),
+            )),
+        },
+        Err(problem) => problem.may_have_containers().then(|| {
+            let why = "what a container engine still has that does not answer is not known";
+            (why.to_owned(), problem.remedy())
+        }),
+    };
+    let left = container::leftovers(None).await;
+    (left.unwrap_or_default(), unseen)
 }
 
 /// Folders of this user's that Heddle made for kernels or connections, and that no process listens in or names any more.

@@ -54,12 +54,12 @@ pub(super) fn python(precautions: &Precautions) -> Vec<Check> {
     checks
 }
 
-/// The engine that answers, and what there is to say of it and of the kernel's image. It is given the time that the
-/// start of a kernel would give it.
+/// The engine that answers, or why none does, and what there is to say of it and of the kernel's image. It is given the
+/// time that the start of a kernel would give it.
 pub(super) async fn engine(
     surroundings: &Surroundings,
     settings: &Settings,
-) -> (Option<Engine>, Vec<Check>) {
+) -> (Result<Engine, EngineProblem>, Vec<Check>) {
     let by_name = wants(settings, KernelMode::Container);
     let patience = match by_name {
         true => engine::PATIENT,
@@ -70,13 +70,18 @@ pub(super) async fn engine(
         true => Check::fail(name, found, next),
         false => Check::warn(name, found, next),
     };
-    let unusable = |problem: EngineProblem| {
+    let fault = surroundings.fault().map(|fault| {
+        let next = "mend that file    (docker info says how Docker's client reads it)";
+        Check::warn("docker's settings", fault, next)
+    });
+    let unusable = |problem: EngineProblem, fault: Option<Check>| {
         let check = lacking("container engine", problem.to_string(), problem.remedy());
-        (None, vec![check])
+        let checks = std::iter::once(check).chain(fault).collect();
+        (Err(problem), checks)
     };
     let engine = match engine::find(surroundings, patience).await {
         Ok(engine) => engine,
-        Err(problem) => return unusable(problem),
+        Err(problem) => return unusable(problem, fault),
     };
     let found = format!(
         "{} {} at {}, API {}",
@@ -89,7 +94,7 @@ pub(super) async fn engine(
     let name = custom.clone().unwrap_or_else(image::own_name);
     let Ok(image) = tokio::time::timeout_at(deadline, image::find(&engine, &name)).await else {
         let socket = engine.socket;
-        return unusable(EngineProblem::NoAnswer { socket, patience });
+        return unusable(EngineProblem::NoAnswer { socket, patience }, fault);
     };
     let image = match (image, custom) {
         (Ok(Some(_)), _) => Check::pass("image", name),
@@ -105,10 +110,8 @@ pub(super) async fn engine(
         ),
         (Err(error), _) => lacking("image", error.to_string(), "docker info".into()),
     };
-    (
-        Some(engine),
-        vec![Check::pass("container engine", found), image],
-    )
+    let checks = [Check::pass("container engine", found), image];
+    (Ok(engine), checks.into_iter().chain(fault).collect())
 }
 
 fn wants(settings: &Settings, mode: KernelMode) -> bool {
@@ -190,7 +193,7 @@ mod tests {
         let fake = Fake::start(&[VERSION, INFO]);
         let started = Instant::now();
         let (engine, checks) = super::engine(&fake.surroundings(), &Settings::default()).await;
-        assert!(engine.is_none() && checks.len() == 1);
+        assert!(engine.is_err() && checks.len() == 1);
         assert!(checks[0].found.contains("does not answer"), "{checks:?}");
         assert!(started.elapsed() < 10 * engine::QUICK);
     }

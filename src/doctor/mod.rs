@@ -108,8 +108,6 @@ pub async fn examine(examination: Examination<'_>, tell: Tell<'_>) {
     if let Some(workspace) = &examination.workspace {
         all(vec![machine::disk(workspace)]);
     }
-    all(vec![
-        leftovers::check(engine.as_ref(), examination.fix).await,
-    ]);
+    all(vec![leftovers::check(&engine, examination.fix).await]);
     trial::run(settings, &examination.precautions, tell).await;
 }

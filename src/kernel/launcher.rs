@@ -114,6 +114,11 @@ pub trait Launcher: Send + Sync {
     /// Starts the process; that it then fails is told by its [`exit`](Process::exit).
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>>;
 
+    /// Who has to do something for a kernel to start, for people.
+    fn waits_for(&self) -> String {
+        "the kernel".into()
+    }
+
     /// Where the kernel sees a run folder of ours.
     fn inside(&self, folder: &Path) -> PathBuf {
         folder.to_path_buf()

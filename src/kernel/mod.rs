@@ -90,6 +90,12 @@ pub enum KernelError {
     Launch(String),
     #[error("the kernel {exit} before it was ready{}", indented(.printed))]
     DiedAtStart { exit: String, printed: String },
+    /// It is still being started, although it should run by now.
+    #[error(
+        "the kernel cannot be started: {by} has not done it within {} s (kernel.start_timeout). If it hangs, start it \
+         again; to see whether it does: docker info", .within.as_secs_f64()
+    )]
+    NotLaunched { by: String, within: Duration },
     #[error("the kernel did not become ready in time. {}", advice(*unverified))]
     NotReady {
         /// Messages that came and whose signature was not made with our key.
@@ -569,8 +575,16 @@ async fn run(
         true => Disks::new(&options.cwd, &options.grants),
         false => Disks::default(),
     };
-    let process = launch(options, spec, resource_dir, folder).await?;
     let deadline = Instant::now() + options.start_timeout;
+    let launched = launch(options, spec, resource_dir, folder);
+    let process = tokio::time::timeout_at(deadline, launched)
+        .await
+        .unwrap_or_else(|_| {
+            Err(KernelError::NotLaunched {
+                by: options.launcher.waits_for(),
+                within: options.start_timeout,
+            })
+        })?;
     let connect = Client::connect_tapped(&folder.connection, deadline, options.tap.clone());
     let client = first(&*process, connect).await?;
     let watcher = tokio::spawn({

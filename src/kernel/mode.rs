@@ -48,7 +48,7 @@ impl Wanted {
 pub struct Chosen {
     pub launcher: Arc<dyn Launcher>,
     pub because: String,
-    /// What it leaves open that a better one would not, and how to get that one.
+    /// What it leaves open that a better one would not, and how to get that one; or what was passed over in the choice.
     pub shortcoming: Option<String>,
 }
 
@@ -112,7 +112,19 @@ async fn container(
         });
     }
     let deadline = Instant::now() + patience;
-    let engine = engine::find(surroundings, patience).await?;
+    let fault = surroundings.fault();
+    let engine = engine::find(surroundings, patience)
+        .await
+        .map_err(|problem| {
+            let missing = Missing::from(problem);
+            match &fault {
+                Some(fault) => Missing {
+                    reason: format!("{}; {fault}", missing.reason),
+                    ..missing
+                },
+                None => missing,
+            }
+        })?;
     let looked_up = async {
         let apart = sockets_are_apart()
             || engine.in_virtual_machine()
@@ -145,7 +157,7 @@ async fn container(
     Ok(Chosen {
         launcher: Arc::new(launcher),
         because,
-        shortcoming: None,
+        shortcoming: fault,
     })
 }
 
@@ -161,6 +173,10 @@ async fn find_image(engine: &Engine, wanted: &Wanted) -> Result<image::Image, Mi
         Ok(None) => Err(Missing {
             reason: "a container engine answers, but the kernel's image is not made yet (heddle image build)".into(),
             remedy: "heddle image build    (once, about a minute)".into(),
+        }),
+        Err(error @ image::ImageError::NoName { .. }) => Err(Missing {
+            reason: format!("execution_service.custom_image: {error}"),
+            remedy: "heddle image list    (an image of your own: heddle image build --tag my-kernel:1)".into(),
         }),
         Err(error) => Err(Missing {
             reason: error.to_string(),

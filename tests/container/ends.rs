@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use heddle::kernel::container::image;
+use heddle::kernel::container::{self, Leftover, image};
 
 use crate::host::{Host, eventually, with_host, with_host_alone};
 
@@ -71,13 +71,130 @@ fn an_engine_that_stops_in_mid_cell_is_named() {
     });
 }
 
+/// Waits until a file has not grown for so long.
+fn until_it_stops_growing(file: &Path, still: Duration) {
+    let size = || std::fs::metadata(file).unwrap().len();
+    let (mut last, mut since) = (size(), std::time::Instant::now());
+    eventually(Duration::from_secs(120), || {
+        if size() != last {
+            (last, since) = (size(), std::time::Instant::now());
+        }
+        since.elapsed() > still
+    });
+}
+
+#[test]
+fn code_ends_by_itself_when_the_engine_is_killed() {
+    for reach in ["", "apart"] {
+        with_host_alone(async |mut host| {
+            let write = "
+import threading, time
+def write():
+    while True:
+        with open('grows', 'a') as file: file.write('x')
+        time.sleep(0.1)
+threading.Thread(target=write).start()";
+            let env = [("HEDDLE_CONTAINER_SOCKETS", reach)];
+            let mut session = Session::start_with(&host, write, &env);
+            let file = session.workspace.path().join("grows");
+            eventually(Duration::from_secs(20), || file.exists());
+            nix::sys::signal::kill(host.pid(), nix::sys::signal::Signal::SIGKILL).unwrap();
+            let said = session.failed();
+            assert!(
+                said.contains("together with the container engine")
+                    && said.contains("by itself within"),
+                "{said}"
+            );
+            until_it_stops_growing(&file, Duration::from_secs(4));
+            host.stop();
+        });
+    }
+}
+
+#[test]
+fn what_runs_on_without_an_engine_is_found_and_ended() {
+    with_host_alone(async |mut host| {
+        let mut session = Session::start(&host, "");
+        let container = &host.containers_of(session.workspace.path())[0];
+        let name = host.docker_says(&["inspect", "-f", "{{.Name}}", container]);
+        let is_it = |left: &Leftover| matches!(left, Leftover::Process(_, of) if name.ends_with(of.as_str()));
+        let left = container::leftovers(None).await.unwrap();
+        assert!(!left.iter().any(is_it), "{left:?}");
+        // It hears a beat as long as its keeper lives.
+        for pid in [host.pid(), nix::unistd::Pid::from_raw(session.keeper)] {
+            nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        session.kill();
+        let mut left = container::leftovers(None).await.unwrap();
+        left.retain(is_it);
+        assert_eq!(left.len(), 1, "{left:?}");
+        assert!(
+            left[0].to_string().contains("without an engine"),
+            "{left:?}"
+        );
+        container::remove_leftovers(None, &left).await;
+        let gone = async || !container::leftovers(None).await.unwrap().iter().any(is_it);
+        while !gone().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        std::fs::remove_dir_all(&session.folder).unwrap();
+        host.stop();
+    });
+}
+
+#[test]
+fn a_container_that_is_paused_for_longer_than_the_silence_goes_on() {
+    with_host(async |host| {
+        let place = host.place(&image::own_name()).await;
+        let mut kernel = place.start().await;
+        let id = host.containers_of(place.workspace.path())[0].clone();
+        host.docker_says(&["pause", &id]);
+        // Longer than it may hear nothing.
+        std::thread::sleep(Duration::from_secs(20));
+        host.docker_says(&["unpause", &id]);
+        assert_eq!(kernel.printed("print('still there')").await, "still there");
+        kernel.end().await;
+    });
+}
+
+#[test]
+fn a_heddle_that_is_stopped_keeps_its_container() {
+    with_host(async |host| {
+        let mut session = Session::start(host, "");
+        let heddle = nix::unistd::Pid::from_raw(i32::try_from(session.heddle.id()).unwrap());
+        nix::sys::signal::kill(heddle, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        std::thread::sleep(Duration::from_secs(20));
+        assert!(session.has_container(host));
+        nix::sys::signal::kill(heddle, nix::sys::signal::Signal::SIGCONT).unwrap();
+        session.kill();
+        eventually(Duration::from_secs(10), || !session.has_container(host));
+    });
+}
+
+#[test]
+fn a_start_on_an_engine_that_hangs_ends_at_its_time_limit() {
+    with_host_alone(async |host| {
+        let mut place = host.place(&image::own_name()).await;
+        place.start_timeout = Duration::from_secs(3);
+        let frozen = Frozen::freeze(&host);
+        let error = place.try_start().await.err().unwrap().to_string();
+        drop(frozen);
+        for part in [
+            "the container engine at",
+            "kernel.start_timeout",
+            "docker info",
+        ] {
+            assert!(error.contains(part), "{error}");
+        }
+    });
+}
+
 /// An engine that is held still until this is dropped.
 struct Frozen(nix::unistd::Pid);
 
 impl Frozen {
     fn freeze(host: &Host) -> Frozen {
-        let pid = std::fs::read_to_string(host.socket.with_file_name("pid")).unwrap();
-        let engine = nix::unistd::Pid::from_raw(pid.trim().parse().unwrap());
+        let engine = host.pid();
         nix::sys::signal::kill(engine, nix::sys::signal::Signal::SIGSTOP).unwrap();
         Frozen(engine)
     }
@@ -145,6 +262,7 @@ impl Session {
             .current_dir(workspace.path())
             .envs(env.iter().copied())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -160,6 +278,15 @@ impl Session {
             keeper,
             folder: duties["folder"].as_str().unwrap().into(),
         }
+    }
+
+    /// What it says when it fails, and waits for that.
+    fn failed(&mut self) -> String {
+        let mut said = String::new();
+        let mut output = self.heddle.stderr.take().unwrap();
+        std::io::Read::read_to_string(&mut output, &mut said).unwrap();
+        assert_eq!(self.heddle.wait().unwrap().code(), Some(1), "{said}");
+        said
     }
 
     pub fn kill(&mut self) {
@@ -199,12 +326,14 @@ fn keeper_of(parent: u32) -> (i32, String) {
 #[test]
 fn nothing_is_left_of_a_heddle_that_was_killed() {
     with_host(async |host| {
-        // Also where code has cut the container's own lifeline.
-        let cut = "
+        // Also where code has tried to hinder the container's first process.
+        let hinder = "
 import os
-for pid in [int(name) for name in os.listdir('/proc') if name.isdigit()]:
-    if pid not in (1, os.getpid()) and b'cat' in open(f'/proc/{pid}/cmdline', 'rb').read(): os.kill(pid, 19)";
-        for code in ["", cut] {
+for number in 2, 9, 15, 19: os.kill(1, number)
+for path in 'mem', 'fd/0', 'fd/1':
+    try: raise SystemExit(open('/proc/1/' + path, 'wb'))
+    except PermissionError: pass";
+        for code in ["", hinder] {
             let mut session = Session::start(host, code);
             assert!(session.has_container(host) && session.has_mount() && session.folder.exists());
             session.kill();

@@ -65,6 +65,42 @@ impl Host {
         )
     }
 
+    /// An engine with nothing but the base image, whose disk has little room beside it.
+    pub fn start_on_a_small_disk() -> Host {
+        Host::start_beside(
+            "engine-small",
+            "--mount",
+            "mkdir -p \"$0/data\" && mount -t tmpfs -o size=600m none \"$0/data\" && exec tests/support/engine.sh \"$0\"",
+        )
+    }
+
+    /// Leaves no byte on that disk.
+    pub fn fill_its_disk(&self) {
+        let script = self.script.as_ref().unwrap().id().to_string();
+        let file = folder("engine-small").join("data/ballast");
+        let filled = Command::new("nsenter")
+            .args([
+                "-t",
+                &script,
+                "-m",
+                "dd",
+                "if=/dev/zero",
+                "bs=64k",
+                "status=none",
+            ])
+            .arg(format!("of={}", file.display()))
+            .stderr(Stdio::null())
+            .status();
+        // It ends because there is no room.
+        assert!(!filled.unwrap().success());
+    }
+
+    /// The process of the engine itself.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        let pid = std::fs::read_to_string(self.socket.with_file_name("pid")).unwrap();
+        nix::unistd::Pid::from_raw(pid.trim().parse().unwrap())
+    }
+
     /// Runs a program where that engine is, as far as its network goes.
     pub fn beside(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

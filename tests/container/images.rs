@@ -183,6 +183,98 @@ fn an_image_that_will_not_do_says_what_makes_one_that_will() {
     });
 }
 
+/// Makes an image of these files, which are tarred.
+fn import(host: &Host, name: &str, files: &[(&str, &[u8])]) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    for (path, content) in files {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let archive = tempfile::NamedTempFile::new().unwrap();
+    let tarred = std::process::Command::new("tar")
+        .arg("-cf")
+        .arg(archive.path())
+        .arg("-C")
+        .arg(folder.path())
+        .arg(".")
+        .status();
+    assert!(tarred.unwrap().success());
+    host.docker_says(&["import", &archive.path().to_string_lossy(), name]);
+}
+
+#[test]
+fn what_an_engine_refuses_is_told_with_what_to_type_next() {
+    with_host(async |host| {
+        import(host, "heddle-test-no-shell", &[("hello", b"hello")]);
+        // The header of a program for 64-bit ARM; which this machine is not, or for 64-bit x86 there.
+        let mut foreign = std::fs::read("/proc/self/exe").unwrap()[..64].to_vec();
+        let other: u16 = if cfg!(target_arch = "aarch64") {
+            62
+        } else {
+            183
+        };
+        foreign[18..20].copy_from_slice(&other.to_le_bytes());
+        import(host, "heddle-test-foreign", &[("bin/sh", &foreign)]);
+        for (image, expected) in [
+            (
+                "heddle-test-no-shell",
+                ["has no shell", "heddle image build"],
+            ),
+            (
+                "heddle-test-foreign",
+                ["another kind of processor", "docker pull --platform linux/"],
+            ),
+            (
+                "Foo:Bar:baz",
+                ["is no name of an image", "heddle image list"],
+            ),
+        ] {
+            let (exit, said) = run_in(host, image, "", "1");
+            assert_eq!(exit, 3, "{said}");
+            for part in expected {
+                assert!(said.contains(part), "{said}");
+            }
+        }
+        for args in [
+            ["image", "pull", "Foo:Bar:baz"].as_slice(),
+            &["image", "remove", "Foo:Bar:baz"],
+            &["image", "build", "--tag", "Foo:Bar:baz"],
+        ] {
+            let output = host.heddle(args).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(1), "{said}");
+            assert!(
+                said.contains("no name of an image") && said.contains("docker images"),
+                "{said}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_of_the_engine_is_told_with_what_makes_room() {
+    with_host(async |_| {
+        // Beside the shared one, which others need.
+        let mut full = Host::start_on_a_small_disk();
+        import(&full, "heddle-test-small", &[("bin/sh", b"#!/bin/sh")]);
+        full.fill_its_disk();
+        let (exit, said) = run_in(&full, "heddle-test-small", "", "1");
+        assert_eq!(exit, 3, "{said}");
+        assert!(
+            said.contains("is full") && said.contains("docker system df"),
+            "{said}"
+        );
+        let output = build_with(&full, BASE, "heddle-test-none", "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains("docker system df"), "{said}");
+        full.stop();
+    });
+}
+
 fn build_with(host: &Host, base: &str, name: &str, requirements: &str) -> std::process::Output {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), requirements).unwrap();
@@ -246,7 +338,7 @@ fn an_early_stage_that_was_left_long_ago_is_a_leftover() {
         let stage = stages_of(host);
         assert_ne!(stage, "");
         let engine = host.engine().await;
-        let mut left = container::leftovers(&engine).await.unwrap();
+        let mut left = container::leftovers(Some(&engine)).await.unwrap();
         // Containers may be another test's.
         left.retain(|left| matches!(left, Leftover::Stage(_)));
         let names: Vec<String> = left.iter().map(ToString::to_string).collect();
@@ -256,7 +348,7 @@ fn an_early_stage_that_was_left_long_ago_is_a_leftover() {
                 .any(|name| name.starts_with("image ") && name.contains(&stage)),
             "{names:?}"
         );
-        container::remove_leftovers(&engine, &left).await;
+        container::remove_leftovers(Some(&engine), &left).await;
         assert_eq!(stages_of(host), "");
     });
 }

@@ -4,8 +4,9 @@
 # FOLDER keeps its images between runs. Prints "ready SOCKET" once it answers. An image heddle-test-base, a Debian
 # with python3, is in it: made without a registry.
 set -eu
-folder=$1
-mkdir -p "$folder"
+mkdir -p "$1"
+# dockerd does not start with a relative one.
+folder=$(realpath "$1")
 exec 9>"$folder/lock"
 flock 9
 if ! [ -f "$folder/base.tar" ]; then
@@ -20,6 +21,10 @@ chmod 755 "$run"
 engine=
 end() {
   [ -z "$engine" ] || kill "$engine" 2>/dev/null && wait "$engine" || true
+  # Of an engine that was killed.
+  for process in /proc/[0-9]*; do
+    ! grep -qs "$run/exec/" "$process/cmdline" || kill -KILL "${process#/proc/}" 2>/dev/null || true
+  done
   umount "$run"/exec/netns/* 2>/dev/null || true
   rm -rf "$run"
 }

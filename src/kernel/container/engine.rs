@@ -219,10 +219,8 @@ async fn connect(socket: &Path, about: About) -> Result<Engine, EngineProblem> {
         socket: socket.to_path_buf(),
         reason,
     };
-    let api = api_version(&about.api_version)
-        .ok_or_else(|| not_an_engine("its API version cannot be read".into()))?;
-    let docker = Docker::connect_with_unix(&socket.to_string_lossy(), REQUEST, &api)
-        .map_err(|error| not_an_engine(error.to_string()))?;
+    let docker = client(socket, &about.api_version).map_err(not_an_engine)?;
+    let api = docker.client_version();
     let info = docker
         .info()
         .await
@@ -269,6 +267,13 @@ async fn connect(socket: &Path, about: About) -> Result<Engine, EngineProblem> {
         system: info.operating_system.unwrap_or_default(),
         selinux: has("selinux"),
     })
+}
+
+/// A client of an engine that speaks this version of the API, or an older one.
+pub(super) fn client(socket: &Path, api: &str) -> Result<Docker, String> {
+    let api = api_version(api).ok_or("its API version cannot be read")?;
+    Docker::connect_with_unix(&socket.to_string_lossy(), REQUEST, &api)
+        .map_err(|error| error.to_string())
 }
 
 /// The newest version that both sides know.

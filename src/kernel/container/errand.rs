@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Reach;
 use super::image::has_bridge;
+use super::init;
 use super::launcher::{Container, Folder};
 use super::owner;
 use super::shown::Shown;
@@ -149,7 +150,10 @@ impl Errands {
             true => "0:0".to_owned(),
             false => container.user().0,
         };
-        let mut body = container.body(&launch, &folders, &[], &Shown::nothing(), user);
+        let name = format!("heddle-packages-{}", Uuid::new_v4().simple());
+        // Whoever waits at a terminal may stop Heddle meanwhile, and nobody else watches it.
+        let init = init::arguments(&name, None, "");
+        let mut body = container.body(&launch, &folders, &[], &Shown::nothing(), user, init);
         let engine = &container.engine;
         if !has_bridge(engine).await
             && let Some(host) = &mut body.host_config
@@ -157,7 +161,6 @@ impl Errands {
             host.network_mode = Some("host".into());
         }
         let docker = &engine.docker;
-        let name = format!("heddle-packages-{}", Uuid::new_v4().simple());
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
         docker
             .create_container(Some(options), body)

@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::context::tar;
+use super::problem::{MAKE_ROOM, is_full};
 use super::{Engine, owner};
 
 const CONTAINERFILE: &str = include_str!("../../../kernelspec/Containerfile");
@@ -51,17 +52,39 @@ pub enum ImageError {
     )]
     Taken { name: String },
     #[error(
-        "{name} cannot be pulled: {reason}\nAn image of Heddle's own is made here: heddle image build"
+        "{name} cannot be pulled: {reason}{}\nAn image of Heddle's own is made here: heddle image build",
+        room(.reason)
     )]
     Pull { name: String, reason: String },
+    #[error(
+        "{name:?} is no name of an image: that is lower case, such as my-kernel:1 or registry.example/team/kernel:1. \
+         To see those that are here: docker images"
+    )]
+    NoName { name: String },
     #[error("there is no image {name:?} here. See: heddle image list")]
     Missing { name: String },
     #[error(
         "{name} was not made by Heddle, so Heddle does not remove it. To remove it yourself: docker image rm {name}"
     )]
     NotOurs { name: String },
-    #[error("the container engine failed: {0}")]
-    Engine(#[from] DockerError),
+    #[error("the container engine failed: {error}{}", room(&.error.to_string()))]
+    Engine {
+        #[from]
+        error: DockerError,
+    },
+}
+
+/// Whether an engine's words mean that there can be no image of such a name.
+fn is_no_name(words: &str) -> bool {
+    words.contains("invalid reference format")
+}
+
+/// What helps where there is no room.
+fn room(words: &str) -> String {
+    match is_full(words) {
+        true => format!("\n{MAKE_ROOM}"),
+        false => String::new(),
+    }
 }
 
 fn lines(said: &[String]) -> String {
@@ -71,6 +94,9 @@ fn lines(said: &[String]) -> String {
 /// What may help a build that has failed; nothing where what was said must do.
 fn way_on(reason: &str, said: &[String]) -> String {
     let said_or = |text: &str| reason.contains(text) || said.iter().any(|line| line.contains(text));
+    if said_or("o space left on device") {
+        return format!("\n{MAKE_ROOM}");
+    }
     let is_step = |line: &&String| line.starts_with("Step ") || line.starts_with("STEP ");
     let last = said.iter().rev().find(is_step);
     if last.is_some_and(|step| step.contains(" FROM ")) {
@@ -172,6 +198,10 @@ pub async fn find(engine: &Engine, name: &str) -> Result<Option<Image>, ImageErr
                 image.size.unwrap_or_default(),
             )))
         }
+        // Docker calls one that there cannot be missing, too.
+        Err(error) if is_no_name(&error.to_string()) => Err(ImageError::NoName {
+            name: name.to_owned(),
+        }),
         Err(error) if is_missing(&error) => Ok(None),
         Err(error) => Err(error.into()),
     }
@@ -417,9 +447,14 @@ pub async fn pull(
     let docker = engine.docker.clone().with_timeout(LONG);
     let mut stream = docker.create_image(Some(options), None, None);
     while let Some(step) = stream.next().await {
-        let failed = |reason: String| ImageError::Pull {
-            name: tagged.clone(),
-            reason,
+        let failed = |reason: String| match is_no_name(&reason) {
+            true => ImageError::NoName {
+                name: name.to_owned(),
+            },
+            false => ImageError::Pull {
+                name: tagged.clone(),
+                reason,
+            },
         };
         let step = step.map_err(|error| failed(error.to_string()))?;
         if let Some(reason) = step.error_detail.and_then(|detail| detail.message) {
@@ -506,6 +541,8 @@ mod tests {
         ];
         let base = at("no such host", &first);
         assert!(base.contains("--base IMAGE") && base.contains("heddle image pull python:"));
+        let full = at("write /layer.tar: no space left on device", &first);
+        assert!(full.contains("docker system df"));
         let run = "Step 5/8 : RUN pip";
         let refused = "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]";
         assert!(at("returned 1", &[run, refused]).contains("--ca-file FILE"));

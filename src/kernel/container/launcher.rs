@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error as DockerError;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType};
 use bollard::query_parameters::{AttachContainerOptionsBuilder, CreateContainerOptionsBuilder};
@@ -11,9 +12,11 @@ use nix::unistd::{AccessFlags, Gid, Uid};
 use uuid::Uuid;
 
 use super::image::{Image, has_bridge, how_to_get};
+use super::init::{self, SILENCE};
 use super::keeper::Duties;
 use super::lent;
 use super::owner::{self, Owner};
+use super::problem::{MAKE_ROOM, is_full};
 use super::relay;
 use super::running::{Keeper, Made, Running};
 use super::shown::{self, Shown};
@@ -125,6 +128,7 @@ impl Container {
         let duties = Duties {
             marks: shown.marks(),
             socket: self.engine.socket.clone(),
+            api: self.engine.api.clone(),
             container: name.clone(),
             folder: launch.folder.clone(),
             stranger,
@@ -139,9 +143,11 @@ impl Container {
                 writable: true,
             });
         }
-        let keeper = Keeper::start(&self.keeper, &duties).await?;
+        let (mut keeper, lifeline) = Keeper::start(&self.keeper, &duties).await?;
         let options = CreateContainerOptionsBuilder::default().name(&name).build();
-        let body = self.body(&launch, &folders, &hidden, &shown, user);
+        let carried = if self.relayed { FOLDER } else { "" };
+        let init = init::arguments(&name, Some(SILENCE), carried);
+        let body = self.body(&launch, &folders, &hidden, &shown, user, init);
         let docker = &self.engine.docker;
         // Whatever fails from here on, the keeper clears up.
         docker
@@ -150,20 +156,22 @@ impl Container {
             .map_err(|error| self.refused(&error))?;
         let attach = AttachContainerOptionsBuilder::default()
             .stream(true)
-            .stdin(true)
             .stdout(true)
             .stderr(true)
             .build();
-        let attached = docker
-            .attach_container(&name, Some(attach))
-            .await
-            .map_err(|error| self.refused(&error))?;
+        let (attached, lifeline) = tokio::join!(
+            docker.attach_container(&name, Some(attach)),
+            keeper.attach(lifeline, plan)
+        );
+        let AttachContainerResults { output, .. } =
+            attached.map_err(|error| self.refused(&error))?;
         let running = Running::follow(Made {
             engine: self.engine.clone(),
             name: name.clone(),
-            attached,
-            plan,
+            image: self.image.name.clone(),
+            output,
             keeper,
+            lifeline: lifeline?,
             folder: launch.folder,
             memory: launch.grants.memory,
             marks: shown.marks(),
@@ -216,6 +224,7 @@ impl Container {
         hidden: &[Folder],
         shown: &Shown,
         user: String,
+        init: [String; 4],
     ) -> ContainerCreateBody {
         let grants = &launch.grants;
         let (uid, gid) = user.split_once(':').unwrap_or(("0", "0"));
@@ -238,8 +247,8 @@ impl Container {
         command.push(self.image.name.clone());
         command.push(self.python.clone().unwrap_or_default());
         command.push(if writable { "writable" } else { "" }.into());
-        command.push(if self.relayed { relay::PROGRAM } else { "" }.into());
-        command.push(FOLDER.into());
+        command.push(init::PROGRAM.into());
+        command.extend(init);
         command.extend([FILTERED.into(), filter(), shown.to_argument()]);
         command.extend(launch.argv.iter().skip(1).cloned());
         let mut temporary = HashMap::from([("/tmp".into(), temporary), (HOME.into(), home)]);
@@ -273,7 +282,7 @@ impl Container {
             // The same as the mode `none`, without the detour over the engine that sets up what nobody uses: it saves
             // a tenth of a second of each start.
             network_disabled: Some(!grants.network),
-            // The lifeline: standard input ends with the one connection that this process holds.
+            // The lifeline: standard input ends with the one connection to it.
             attach_stdin: Some(true),
             attach_stdout: Some(true),
             attach_stderr: Some(true),
@@ -285,7 +294,8 @@ impl Container {
             )])),
             host_config: Some(HostConfig {
                 auto_remove: Some(true),
-                init: Some(true),
+                // The first process is Heddle's own.
+                init: Some(false),
                 network_mode: (!grants.network).then(|| "none".into()),
                 cap_drop: Some(vec!["ALL".into()]),
                 security_opt: Some(vec!["no-new-privileges".into()]),
@@ -356,8 +366,14 @@ impl Container {
                     "the image {name} has no shell, so it cannot be used. Make one that can: heddle image build"
                 )
             }
+            DockerError::DockerResponseServerError { message, .. } if is_full(message) => {
+                format!("the container engine refuses it: {message}\n{MAKE_ROOM}")
+            }
             DockerError::DockerResponseServerError { message, .. } => {
-                format!("the container engine refuses it: {message}")
+                format!(
+                    "the container engine refuses it: {message}\nTo see what the engine can do: docker info; without \
+                     one: --mode sandbox"
+                )
             }
             error => format!(
                 "the container engine at {} is gone or does not answer: {error}. Try: docker info",
@@ -384,6 +400,10 @@ impl Launcher for Container {
 
     fn launch(&self, launch: Launch) -> BoxFuture<'_, Result<Box<dyn Process>, KernelError>> {
         Box::pin(self.start(launch))
+    }
+
+    fn waits_for(&self) -> String {
+        format!("the container engine at {}", self.engine.socket.display())
     }
 
     fn inside(&self, _: &Path) -> PathBuf {

@@ -5,7 +5,9 @@ pub mod engine;
 mod errand;
 #[cfg(test)]
 pub(crate) mod fake;
+mod frame;
 pub mod image;
+mod init;
 pub mod keeper;
 mod launcher;
 mod leftovers;
@@ -22,5 +24,5 @@ pub use engine::{Engine, Kind};
 pub use launcher::Container;
 pub use leftovers::{Leftover, find as leftovers, remove as remove_leftovers};
 pub use places::Surroundings;
-pub use problem::EngineProblem;
+pub use problem::{EngineProblem, NamedBy};
 pub use reach::{Reach, is_beside_us, sockets_are_apart};

@@ -30,8 +30,13 @@ impl Owner {
         ))
     }
 
+    /// As it was written somewhere.
+    pub(super) fn of(text: &str) -> Owner {
+        Owner(text.to_owned())
+    }
+
     /// Whether it is certain that the process has ended: only one of the same realm can be looked for.
-    fn has_died(&self) -> bool {
+    pub(super) fn has_died(&self) -> bool {
         let mut parts = self.0.rsplitn(3, ' ');
         let (Some(start), Some(pid), Some(of)) = (parts.next(), parts.next(), parts.next()) else {
             return false;
@@ -78,7 +83,7 @@ pub(super) async fn deserted(engine: &Engine) -> Result<Vec<String>, DockerError
         .build();
     let containers = in_time(engine.docker.list_containers(Some(options))).await?;
     let left = containers.into_iter().filter_map(|container| {
-        let owner = Owner(container.labels?.remove(LABEL)?);
+        let owner = Owner::of(container.labels?.get(LABEL)?);
         owner.has_died().then_some(container.id)?
     });
     Ok(left.collect())

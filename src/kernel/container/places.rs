@@ -1,11 +1,13 @@
 //! Where a container engine may listen: what the environment names, else the sockets that engines use by default.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::EngineProblem;
+use super::problem::NamedBy;
 
 /// Everything outside Heddle that decides where an engine is looked for.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +16,8 @@ pub struct Surroundings {
     pub docker_host: Option<String>,
     /// `DOCKER_CONTEXT`, where it is not empty.
     pub docker_context: Option<String>,
+    /// Whether `DOCKER_TLS_VERIFY` is set, and not empty.
+    pub docker_tls_verify: bool,
     /// The folder of Docker's client: `DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
     /// Sockets that engines use by default, in the order in which they are preferred.
@@ -45,6 +49,7 @@ impl Surroundings {
         Surroundings {
             docker_host: text("DOCKER_HOST"),
             docker_context: text("DOCKER_CONTEXT"),
+            docker_tls_verify: text("DOCKER_TLS_VERIFY").is_some(),
             docker_config: text("DOCKER_CONFIG")
                 .map(PathBuf::from)
                 .or_else(|| of_home(".docker")),
@@ -58,26 +63,42 @@ impl Surroundings {
         }
     }
 
+    /// What is wrong with the settings of Docker's client, which may name another engine than the default one. They are
+    /// passed over then, as that client does, and this is for people.
+    pub fn fault(&self) -> Option<String> {
+        let decides = self.docker_host.is_none() && self.docker_context.is_none();
+        let config = self.docker_config.as_deref().filter(|_| decides)?;
+        let reason = current_context(config).err()?;
+        Some(format!(
+            "{} is passed over, so that the docker context that it may name is not used: {reason}",
+            config.join(CONFIG).display()
+        ))
+    }
+
     /// The sockets to try, in this order.
     ///
     /// # Errors
     /// What the environment names cannot be used: it names another machine, or nothing that is there.
     pub(super) fn places(&self) -> Result<Vec<Place>, EngineProblem> {
         if let Some(host) = &self.docker_host {
-            return Place::named("DOCKER_HOST".into(), host).map(|place| vec![place]);
+            return Place::named(NamedBy::Host, host).map(|place| vec![place]);
         }
         let config = self.docker_config.as_deref();
-        let context = self
-            .docker_context
-            .clone()
-            .or_else(|| config.and_then(current_context))
-            .filter(|name| name != "default");
-        match context {
-            Some(name) => {
-                let host = config
-                    .and_then(|config| host_of_context(config, &name))
-                    .ok_or_else(|| EngineProblem::NoContext { name: name.clone() })?;
-                Place::named(format!("the docker context {name:?}"), &host).map(|place| vec![place])
+        let by = match &self.docker_context {
+            Some(name) => Some((name.clone(), NamedBy::ContextVariable(name.clone()))),
+            None => config
+                .and_then(|config| current_context(config).ok().flatten())
+                .map(|name| (name.clone(), NamedBy::Context(name))),
+        };
+        match by.filter(|(name, _)| name != "default") {
+            Some((name, by)) => match config.and_then(|config| host_of_context(config, &name)) {
+                Some(Ok(host)) => Place::named(by, &host).map(|place| vec![place]),
+                Some(Err(reason)) => Err(EngineProblem::BadContext { by, reason }),
+                None => Err(EngineProblem::NoContext { by }),
+            },
+            // Without a name of an engine, Docker's client means this one then.
+            None if self.docker_tls_verify => {
+                Place::named(NamedBy::TlsVariable, "tcp://localhost:2376").map(|place| vec![place])
             }
             None => Ok(self
                 .sockets
@@ -96,11 +117,11 @@ impl Surroundings {
 pub(super) struct Place {
     pub(super) socket: PathBuf,
     /// Who says that it is there; none for a default.
-    pub(super) named_by: Option<String>,
+    pub(super) named_by: Option<NamedBy>,
 }
 
 impl Place {
-    fn named(by: String, address: &str) -> Result<Place, EngineProblem> {
+    fn named(by: NamedBy, address: &str) -> Result<Place, EngineProblem> {
         let address = address.trim();
         match address.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Place {
@@ -134,28 +155,51 @@ fn on_path(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// The context that `docker context use` has chosen.
-fn current_context(config: &Path) -> Option<String> {
+/// The settings of Docker's client.
+const CONFIG: &str = "config.json";
+
+/// The context that `docker context use` has chosen; an error says why the settings cannot be read.
+fn current_context(config: &Path) -> Result<Option<String>, String> {
     #[derive(Deserialize)]
     struct Config {
-        #[serde(rename = "currentContext")]
+        #[serde(rename = "currentContext", default)]
         current_context: String,
     }
-    let text = std::fs::read(config.join("config.json")).ok()?;
-    let config: Config = serde_json::from_slice(&text).ok()?;
-    Some(config.current_context).filter(|name| !name.is_empty())
+    let Some(text) = read_if_there(&config.join(CONFIG))? else {
+        return Ok(None);
+    };
+    let config: Config = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    Ok(Some(config.current_context).filter(|name| !name.is_empty()))
 }
 
-/// The address in a context's file, which Docker's client names by the hash of the context's name.
-fn host_of_context(config: &Path, name: &str) -> Option<String> {
+fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// The address in a context's file, which Docker's client names by the hash of the context's name; none where there is
+/// no such context, and an error says why it cannot be read.
+fn host_of_context(config: &Path, name: &str) -> Option<Result<String, String>> {
     let folder: String = Sha256::digest(name)
         .iter()
         .map(|byte| format!("{byte:02x}"))
         .collect();
     let file = config.join("contexts/meta").join(folder).join("meta.json");
-    let meta: serde_json::Value = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
-    let host = meta.pointer("/Endpoints/docker/Host")?.as_str()?;
-    Some(host.to_owned())
+    let text = read_if_there(&file).transpose()?;
+    let host = text.and_then(|text| {
+        let meta: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+        let host = meta.pointer("/Endpoints/docker/Host");
+        let host = host.and_then(serde_json::Value::as_str);
+        host.map(str::to_owned)
+            .ok_or_else(|| "it names no engine".to_owned())
+    });
+    Some(host.map_err(|reason| format!("{}: {reason}", file.display())))
 }
 
 #[cfg(test)]
@@ -215,7 +259,7 @@ mod tests {
         assert_eq!(
             surroundings.places(),
             Err(EngineProblem::NoContext {
-                name: "desktop-linux".into()
+                by: NamedBy::Context("desktop-linux".into())
             })
         );
         // The folder is the SHA-256 of the name.
@@ -227,6 +271,69 @@ mod tests {
             surroundings.places().unwrap()[0].socket,
             Path::new("/home/u/.docker/desktop/docker.sock")
         );
+    }
+
+    #[test]
+    fn what_is_advised_undoes_what_has_named_the_engine() {
+        let config = tempfile::tempdir().unwrap();
+        std::fs::write(config.path().join(CONFIG), r#"{"currentContext": "gone"}"#).unwrap();
+        let of_config = Surroundings {
+            docker_config: Some(config.path().into()),
+            docker_tls_verify: true,
+            ..Surroundings::default()
+        };
+        let of_variable = Surroundings {
+            docker_context: Some("gone".into()),
+            ..of_config.clone()
+        };
+        let of_host = Surroundings {
+            docker_host: Some("tcp://build:2375".into()),
+            ..of_variable.clone()
+        };
+        let of_tls = Surroundings {
+            docker_config: None,
+            ..of_config.clone()
+        };
+        for (surroundings, expected) in [
+            (of_host, "unset DOCKER_HOST "),
+            (of_variable, "unset DOCKER_CONTEXT "),
+            (of_config, "docker context use default"),
+            (of_tls, "unset DOCKER_TLS_VERIFY "),
+        ] {
+            let remedy = surroundings.places().unwrap_err().remedy();
+            assert!(remedy.contains(expected), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn settings_of_dockers_client_that_cannot_be_read_are_told_of() {
+        let config = tempfile::tempdir().unwrap();
+        let surroundings = Surroundings {
+            docker_config: Some(config.path().into()),
+            sockets: vec!["/b.sock".into()],
+            ..Surroundings::default()
+        };
+        assert_eq!(surroundings.fault(), None);
+        let file = config.path().join(CONFIG);
+        std::fs::write(&file, r#"{"auths": {}}"#).unwrap();
+        assert_eq!(surroundings.fault(), None);
+        std::fs::write(&file, "{").unwrap();
+        let fault = surroundings.fault().unwrap();
+        assert!(
+            fault.contains("config.json") && fault.contains("EOF"),
+            "{fault}"
+        );
+        assert_eq!(surroundings.places().unwrap().len(), 1);
+        // A folder cannot be read by root either.
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        assert!(surroundings.fault().is_some());
+        // It does not decide where the environment names an engine.
+        let named = Surroundings {
+            docker_host: Some("unix:///a.sock".into()),
+            ..surroundings
+        };
+        assert_eq!(named.fault(), None);
     }
 
     #[test]

@@ -1,7 +1,64 @@
 //! Why no container engine can be used, each with what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// What has named an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// `DOCKER_HOST`.
+    Host,
+    /// The context of this name, which `DOCKER_CONTEXT` names.
+    ContextVariable(String),
+    /// The context of this name, which the settings of Docker's client name.
+    Context(String),
+    /// `DOCKER_TLS_VERIFY`, without a name beside it.
+    TlsVariable,
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NamedBy::Host => f.write_str("DOCKER_HOST"),
+            NamedBy::ContextVariable(name) => {
+                write!(
+                    f,
+                    "the docker context {name:?}, which DOCKER_CONTEXT names,"
+                )
+            }
+            NamedBy::Context(name) => write!(f, "the docker context {name:?}"),
+            NamedBy::TlsVariable => f.write_str("DOCKER_TLS_VERIFY without DOCKER_HOST"),
+        }
+    }
+}
+
+impl NamedBy {
+    /// What to type so that it names none.
+    fn undone(&self) -> &'static str {
+        match self {
+            NamedBy::Host => "unset DOCKER_HOST    (then the engine of this machine is used)",
+            NamedBy::ContextVariable(_) => {
+                "unset DOCKER_CONTEXT    (or set it to one that docker context ls shows)"
+            }
+            NamedBy::Context(_) => "docker context use default    (the engine of this machine)",
+            NamedBy::TlsVariable => {
+                "unset DOCKER_TLS_VERIFY    (then the engine of this machine is used)"
+            }
+        }
+    }
+}
+
+/// Whether an engine's words mean that its disk is full.
+pub(super) fn is_full(words: &str) -> bool {
+    words
+        .to_ascii_lowercase()
+        .contains("no space left on device")
+}
+
+/// What to do about it.
+pub(super) const MAKE_ROOM: &str = "The disk of the container engine is full. To see what takes it: docker system df. \
+                                    To remove what is not used: docker system prune";
 
 /// Why there is no engine for the container mode. The message says what was found; [`remedy`](Self::remedy) what to
 /// type next.
@@ -28,18 +85,20 @@ pub enum EngineProblem {
     NoAnswer { socket: PathBuf, patience: Duration },
     #[error("what listens at {} is no container engine: {reason}", socket.display())]
     NotAnEngine { socket: PathBuf, reason: String },
-    #[error("the docker context {name:?} is chosen, but does not exist")]
-    NoContext { name: String },
+    #[error("{by} is chosen, but does not exist")]
+    NoContext { by: NamedBy },
+    #[error("{by} is chosen, but cannot be read: {reason}")]
+    BadContext { by: NamedBy, reason: String },
     #[error("{by} points to {}, where nothing is", socket.display())]
-    Nowhere { by: String, socket: PathBuf },
+    Nowhere { by: NamedBy, socket: PathBuf },
     #[error("{by} is {address:?}, which is not the address of an engine's socket (unix:///PATH)")]
-    BadAddress { by: String, address: String },
+    BadAddress { by: NamedBy, address: String },
     /// An engine that is reached by network cannot mount the working directory.
     #[error(
         "{by} points to {address}, an engine that is reached over a network: it may not see the files of this machine, \
          so the working directory cannot be mounted"
     )]
-    Remote { by: String, address: String },
+    Remote { by: NamedBy, address: String },
     /// WSL 2 without Docker Desktop's integration.
     #[error(
         "this is Linux under Windows (WSL), and no container engine is connected to this distribution"
@@ -89,13 +148,14 @@ impl EngineProblem {
             ),
             EngineProblem::NoAnswer { .. } => "docker info    (shows whether it still starts, or hangs)".into(),
             EngineProblem::NotAnEngine { .. } => "unset DOCKER_HOST, or point it to an engine's socket".into(),
-            EngineProblem::NoContext { .. } => "docker context ls, then docker context use default".into(),
-            EngineProblem::Nowhere { by, .. }
+            EngineProblem::NoContext {
+                by: NamedBy::Context(_),
+            } => "docker context ls, then docker context use default".into(),
+            EngineProblem::NoContext { by }
+            | EngineProblem::BadContext { by, .. }
+            | EngineProblem::Nowhere { by, .. }
             | EngineProblem::BadAddress { by, .. }
-            | EngineProblem::Remote { by, .. } => match by.as_str() {
-                "DOCKER_HOST" => "unset DOCKER_HOST    (then the engine of this machine is used)".into(),
-                _ => "docker context use default    (the engine of this machine)".into(),
-            },
+            | EngineProblem::Remote { by, .. } => by.undone().into(),
             EngineProblem::NoIntegration => {
                 "in Docker Desktop: Settings, Resources, WSL integration, turn this distribution on; or an engine of \
                  its own: sudo apt install docker.io && sudo service docker start"
@@ -111,6 +171,14 @@ impl EngineProblem {
                 "use rootless Docker instead: dockerd-rootless-setuptool.sh install".into()
             }
         }
+    }
+
+    /// Whether an engine may have containers all the same.
+    pub fn may_have_containers(&self) -> bool {
+        matches!(
+            self,
+            EngineProblem::Stopped { .. } | EngineProblem::NoAnswer { .. }
+        )
     }
 
     /// Of several failures the one that says most: an engine that is nearly there before one that is not.

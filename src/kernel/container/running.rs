@@ -7,18 +7,21 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::container::LogOutput;
+use bollard::errors::Error as DockerError;
 use bollard::models::EventMessage;
 use bollard::query_parameters::{EventsOptionsBuilder, KillContainerOptionsBuilder};
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
-use tokio::io::{AsyncBufReadExt, AsyncWrite, BufReader};
-use tokio::process::{Child, ChildStdin};
+use futures_util::{Stream, StreamExt};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Engine;
+use super::frame::{Kind, encode};
+use super::init::{BEAT, SILENCE, SILENT};
 use super::keeper::{Duties, SUBCOMMAND};
 use super::relay::{Plan, Relay};
 use crate::isolation::{Exit, Signal};
@@ -37,18 +40,33 @@ const END: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 const FOLDER_LIMIT: u64 = 1 << 20;
 
-/// The keeper's process. Dropping it has the container removed.
+/// The keeper's process.
 pub(super) struct Keeper {
     child: Child,
-    lifeline: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+/// What keeps a container, and passes frames on to its first process. Dropping it has the container removed.
+pub(super) enum Lifeline {
+    Bare(#[expect(dead_code, reason = "held, not used")] ChildStdin),
+    Relay(Relay),
 }
 
 impl Keeper {
-    /// Starts it and waits until its preparations are done.
-    pub(super) async fn start(program: &Path, duties: &Duties) -> Result<Keeper, KernelError> {
+    /// Starts it and waits until its preparations are done. The end of what is returned with it has the container
+    /// removed.
+    pub(super) async fn start(
+        program: &Path,
+        duties: &Duties,
+    ) -> Result<(Keeper, ChildStdin), KernelError> {
         let failed = |reason: String| KernelError::Launch(reason);
         let duties = serde_json::to_string(duties).map_err(|error| failed(error.to_string()))?;
-        let mut child = tokio::process::Command::new(program)
+        let mut command = tokio::process::Command::new(program);
+        // SAFETY: between fork and exec only setsid is called, which is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+        }
+        let mut child = command
             .arg(SUBCOMMAND)
             .arg(duties)
             .env_clear()
@@ -56,24 +74,54 @@ impl Keeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .process_group(0)
             .spawn()
             .map_err(|error| failed(format!("{} cannot be started: {error}", program.display())))?;
         let (Some(lifeline), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(failed("the container's keeper has no pipes".into()));
         };
+        let output = BufReader::new(output);
+        let mut keeper = Keeper { child, output };
+        keeper.says("ready").await?;
+        Ok((keeper, lifeline))
+    }
+
+    /// Tells it that the container has been made, and waits until it holds the container's standard input.
+    pub(super) async fn attach(
+        &mut self,
+        mut lifeline: ChildStdin,
+        plan: Option<Plan>,
+    ) -> Result<Lifeline, KernelError> {
+        let lifeline = match plan {
+            Some(plan) => Lifeline::Relay(Relay::start(plan, Box::pin(lifeline))),
+            None => {
+                // One that does not take it says nothing either.
+                let _ = lifeline.write_all(&encode(Kind::Beat, 0, b"")).await;
+                Lifeline::Bare(lifeline)
+            }
+        };
+        self.says("attached").await?;
+        Ok(lifeline)
+    }
+
+    /// Waits for its next line, which is to be this one.
+    async fn says(&mut self, expected: &str) -> Result<(), KernelError> {
         let mut line = String::new();
-        let _ = BufReader::new(output).read_line(&mut line).await;
+        let _ = self.output.read_line(&mut line).await;
         match line.trim() {
-            "ready" => Ok(Keeper { child, lifeline }),
-            "" => Err(failed("the container's keeper ended unexpectedly".into())),
-            reason => Err(failed(reason.to_owned())),
+            line if line == expected => Ok(()),
+            "" => Err(KernelError::Launch(
+                "the container's keeper ended unexpectedly".into(),
+            )),
+            reason => Err(KernelError::Launch(reason.to_owned())),
         }
     }
 
-    /// Has everything removed and waits until it is.
+    fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Waits until everything is removed. Its lifeline has ended.
     async fn end(mut self) {
-        drop(self.lifeline);
         let _ = tokio::time::timeout(OBITUARY + ORDER, self.child.wait()).await;
     }
 }
@@ -82,10 +130,12 @@ impl Keeper {
 pub(super) struct Made {
     pub(super) engine: Engine,
     pub(super) name: String,
-    pub(super) attached: AttachContainerResults,
-    /// Where its connections go through its standard streams.
-    pub(super) plan: Option<Plan>,
+    /// The image's name.
+    pub(super) image: String,
+    /// What it prints.
+    pub(super) output: Output,
     pub(super) keeper: Keeper,
+    pub(super) lifeline: Lifeline,
     /// The run folder.
     pub(super) folder: PathBuf,
     /// The limit, in bytes.
@@ -114,9 +164,10 @@ impl Running {
         let Made {
             engine,
             name,
-            attached,
-            plan,
-            keeper,
+            image,
+            output,
+            mut keeper,
+            lifeline,
             folder,
             memory,
             marks,
@@ -130,6 +181,7 @@ impl Running {
         let watcher = Watcher {
             engine,
             name,
+            image,
             tail: tail.clone(),
             folder: folder.clone(),
             memory,
@@ -137,7 +189,7 @@ impl Running {
         };
         tokio::spawn(async move {
             let exit = watcher
-                .until_exit(attached, plan, events, order_queue)
+                .until_exit(output, lifeline, events, order_queue, &mut keeper)
                 .await;
             let answers = exit.is_ok();
             exit_sender.send_replace(Some(exit.unwrap_or_else(|unanswered| unanswered)));
@@ -212,17 +264,15 @@ struct Seen {
     signalled: bool,
 }
 
-/// What keeps a container's standard input open.
-enum Held {
-    Input(#[expect(dead_code, reason = "held, not used")] Pin<Box<dyn AsyncWrite + Send>>),
-    Relay(Relay),
-}
+/// What the engine passes on of what a container prints.
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, DockerError>> + Send>>;
 
-type Events = BoxStream<'static, Result<EventMessage, bollard::errors::Error>>;
+type Events = BoxStream<'static, Result<EventMessage, DockerError>>;
 
 struct Watcher {
     engine: Engine,
     name: String,
+    image: String,
     tail: Arc<Mutex<VecDeque<u8>>>,
     folder: PathBuf,
     memory: u64,
@@ -248,17 +298,12 @@ impl Watcher {
     /// The engine does not answer, so nothing is known of the container any more. Its keeper goes on asking.
     async fn until_exit(
         mut self,
-        attached: AttachContainerResults,
-        plan: Option<Plan>,
+        mut output: Output,
+        mut lifeline: Lifeline,
         mut events: Events,
         mut orders: mpsc::UnboundedReceiver<Signal>,
+        keeper: &mut Keeper,
     ) -> Result<Exit, Exit> {
-        let AttachContainerResults { mut output, input } = attached;
-        // Whoever holds the input holds the lifeline.
-        let mut held = match plan {
-            Some(plan) => Held::Relay(Relay::start(plan, input)),
-            None => Held::Input(input),
-        };
         let mut look = tokio::time::interval(LOOK);
         // Until when the container must have ended, once it was told to.
         let mut ordered: Option<Instant> = None;
@@ -266,7 +311,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 chunk = output.next() => match chunk {
-                    Some(Ok(LogOutput::StdOut { message })) if let Held::Relay(relay) = &mut held => {
+                    Some(Ok(LogOutput::StdOut { message })) if let Lifeline::Relay(relay) = &mut lifeline => {
                         if let Err(reason) = relay.take(&message, |printed| self.keep(printed)) {
                             self.pass_on(Signal::Kill).await;
                             return Ok(Exit::Because(format!("was ended because of its relay: {reason}")));
@@ -310,10 +355,10 @@ impl Watcher {
             }
         });
         let _ = told.await;
-        if let Held::Relay(relay) = held {
+        if let Lifeline::Relay(relay) = lifeline {
             relay.finish().await;
         }
-        Ok(self.exit(ordered.is_some()).await)
+        self.exit(ordered.is_some(), keeper.has_ended()).await
     }
 
     fn unanswered(&self) -> Exit {
@@ -323,15 +368,38 @@ impl Watcher {
         ))
     }
 
-    async fn exit(&self, ordered: bool) -> Exit {
+    /// How it ended.
+    ///
+    /// # Errors
+    /// It may not have: the engine is gone.
+    async fn exit(&self, ordered: bool, keeper_has_ended: bool) -> Result<Exit, Exit> {
         let alive = tokio::time::timeout(ORDER, self.engine.docker.ping()).await;
         if !matches!(alive, Ok(Ok(_))) && !ordered {
-            return Exit::Because(format!(
-                "ended together with the container engine at {}, which has stopped",
-                self.engine.socket.display()
-            ));
+            return Err(Exit::Because(format!(
+                "ended together with the container engine at {}, which has stopped (if that was killed, what runs in the \
+                 container ends by itself within {} s)",
+                self.engine.socket.display(),
+                (SILENCE + BEAT).as_secs()
+            )));
         }
-        match self.seen.died {
+        Ok(match self.seen.died {
+            Some(SILENT) => Exit::Because(format!(
+                "was ended because nothing was heard of Heddle in its container for {} s: the container engine at {} \
+                 stood still",
+                SILENCE.as_secs(),
+                self.engine.socket.display()
+            )),
+            Some(0) if keeper_has_ended && !ordered => Exit::Lost,
+            Some(code) if code != 0 && self.is_foreign() => Exit::NotStarted(format!(
+                "the image {0} is made for another kind of processor than this machine's. Fetch the one for this \
+                 machine: docker pull --platform linux/{1} {0}, or make one: heddle image build",
+                self.image,
+                match std::env::consts::ARCH {
+                    "x86_64" => "amd64",
+                    "aarch64" => "arm64",
+                    other => other,
+                }
+            )),
             Some(137) if self.seen.out_of_memory => Exit::OutOfMemory(self.memory),
             Some(_) if self.seen.signalled && !ordered => Exit::Because(
                 "was ended from outside: its container was stopped or removed through the engine"
@@ -340,7 +408,15 @@ impl Watcher {
             Some(code @ 129..=192) => Exit::Signal(code - 128),
             Some(code) => Exit::Code(code),
             None => Exit::Because("ended, and the container engine does not say how".into()),
-        }
+        })
+    }
+
+    /// Whether all that the container has said is that the processor cannot execute its first program.
+    fn is_foreign(&self) -> bool {
+        let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
+        let said: Vec<u8> = tail.iter().copied().collect();
+        let said = String::from_utf8_lossy(&said);
+        said.trim().lines().count() == 1 && said.trim().ends_with("exec format error")
     }
 
     /// Whether the engine answered, whatever it said: a container that has ended needs no signal.

@@ -41,6 +41,8 @@ for mount in filter(differs, shown["mounts"]):
     )
 del shown, boot, differs, is_ours
 
+# The container's first process ends standard input once code cannot hinder it.
+os.read(0, 1)
 program = bytes.fromhex(sys.argv[1])
 
 

@@ -1,8 +1,6 @@
-# The first program of a kernel's container, below an init: finds a Python that has ipykernel and becomes it.
+# The first program of a kernel's container: finds a Python that has ipykernel and becomes it.
 # $1: the image's name. $2: a Python, or nothing for the first that will do. $3: "writable" where the working directory
-# must be. $4: a program for that Python which carries the kernel's connections, or nothing where its sockets are reached
-# from outside; $5: the folder of the sockets. $6: what the kernel's Python runs first, $7 its filter of system calls,
-# and $8 what it is to find at its mounts. Then the arguments of the Python.
+# must be. $4: the program that this Python runs, which starts the kernel with it. Then that program's arguments.
 if [ "$3" = writable ] && ! [ -w . ]; then
   echo "the working directory cannot be written to from inside the container, as user $(id -u)" >&2
   exit 126
@@ -28,11 +26,6 @@ if [ -z "$python" ]; then
 fi
 # What the first plot would wait for is there long before it, and the kernel does not wait for it.
 [ -d /opt/heddle/home ] && ( cp -R /opt/heddle/home/. "$HOME" >/dev/null 2>&1 </dev/null & )
-relay=$4 folder=$5
-shift 5
-[ -n "$relay" ] && exec "$python" -I -S -c "$relay" "$folder" "$python" -c "$@"
-# Standard input ends with Heddle, and then so does all that runs here. The watcher belongs to the init.
-exec 3<&0 0</dev/null
-( ( cat <&3 >/dev/null 2>&1; kill -KILL -1 ) & )
-exec 3<&-
-exec "$python" -c "$@"
+init=$4
+shift 4
+exec "$python" -I -S -c "$init" "$python" "$@"

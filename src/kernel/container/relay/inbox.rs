@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::frame::WINDOW;
+use crate::kernel::container::frame::WINDOW;
 
 #[derive(Default)]
 pub(super) struct Inbox {

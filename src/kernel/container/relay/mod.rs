@@ -2,9 +2,8 @@
 //!
 //! The kernel's sockets are made here a second time, in the run folder, once they are there inside. Whoever connects
 //! to one of them, by the connection file as ever, is connected through the container's standard input and output to a
-//! small relay in it (`kernelspec/relay.py`), and by that to the kernel's own socket.
+//! its first process (`kernelspec/init.py`), and by that to the kernel's own socket.
 
-mod frame;
 mod inbox;
 
 use std::collections::HashMap;
@@ -22,21 +21,18 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::frame::{BODY, Decoder, Frame, Kind, WINDOW, encode};
 use crate::kernel::folder::INSIDE;
 use crate::protocol::{Address, Channel, ConnectionInfo};
-use frame::{BODY, Decoder, Frame, Kind, WINDOW, encode};
 use inbox::Inbox;
-
-/// The inner end, for `python -c`.
-pub(super) const PROGRAM: &str = include_str!("../../../../kernelspec/relay.py");
 
 /// How much of a socket is read at a time.
 const CHUNK: usize = 32 << 10;
 /// How long what has come from a kernel that has ended may take to its clients.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// The standard input of a container.
-type Input = Pin<Box<dyn AsyncWrite + Send>>;
+/// The way to the standard input of a container.
+pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
 
 /// What is there before the container runs.
 pub(super) struct Plan {
@@ -309,5 +305,6 @@ impl Shared {
     }
 }
 
-#[cfg(test)]
+// The inner end needs Linux.
+#[cfg(all(test, target_os = "linux"))]
 mod tests;

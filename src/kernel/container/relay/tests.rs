@@ -8,6 +8,7 @@ use tokio::io::DuplexStream;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::kernel::container::init;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -105,6 +106,11 @@ struct Inside {
 
 impl Inside {
     fn start(kernel: &str) -> Inside {
+        Inside::start_with("0", kernel)
+    }
+
+    /// With a silence, in seconds, that ends it.
+    fn start_with(silence: &str, kernel: &str) -> Inside {
         let (outside, plan) = run_folder();
         let inside = tempfile::tempdir().unwrap();
         let kernel = format!(
@@ -112,9 +118,10 @@ impl Inside {
             inside.path()
         );
         let mut child = Command::new("python3")
-            .args(["-I", "-S", "-c", PROGRAM])
+            .args(["-I", "-S", "-c", init::PROGRAM, "python3", "name", "owner"])
+            .arg(silence)
             .arg(inside.path())
-            .args(["python3", "-c", &kernel])
+            .arg(&kernel)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -268,4 +275,19 @@ def serve(number, connection):
         assert_eq!(status.unwrap().code(), Some(code));
         assert_eq!(inside.relay.await.unwrap(), b"last");
     }
+}
+
+#[tokio::test]
+async fn silence_ends_all_and_says_so() {
+    let mut inside = Inside::start_with("1", &format!("{ECHO}{SERVE}time.sleep(60)"));
+    let status = tokio::time::timeout(PATIENCE, inside.child.wait())
+        .await
+        .unwrap();
+    assert_eq!(status.unwrap().code(), Some(init::SILENT));
+    // No kernel can say it.
+    let mut inside = Inside::start(&format!("os._exit({})", init::SILENT));
+    let status = tokio::time::timeout(PATIENCE, inside.child.wait())
+        .await
+        .unwrap();
+    assert_eq!(status.unwrap().code(), Some(1));
 }

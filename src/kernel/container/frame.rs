@@ -1,4 +1,4 @@
-//! The frames between here and the relay in a container, as `kernelspec/relay.py` describes them.
+//! The frames between here and the first process in a container, as `kernelspec/init.py` describes them.
 //!
 //! What comes from there is hostile: a body's length is two bytes and a connection's number one, so that nothing can
 //! claim more than it sends, and there is room for all that can be claimed.
@@ -19,9 +19,10 @@ pub(super) enum Kind {
     Credit,
     Close,
     Output,
+    Beat,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 8] = [
     Kind::Hello,
     Kind::Ready,
     Kind::Open,
@@ -29,6 +30,7 @@ const KINDS: [Kind; 7] = [
     Kind::Credit,
     Kind::Close,
     Kind::Output,
+    Kind::Beat,
 ];
 
 /// A frame on the wire. `body` has [`BODY`] bytes at most; of a longer one the rest is cut off.
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn an_unknown_kind_is_refused_before_its_body_comes() {
-        assert!(decode([[7, 0, 0xff, 0xff]].iter()).is_err());
+        assert!(decode([[8, 0, 0xff, 0xff]].iter()).is_err());
     }
 
     #[test]
@@ -122,7 +124,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_survive_any_cut(
-            sent in prop::collection::vec((0usize..7, any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 1..8),
+            sent in prop::collection::vec((0usize..8, any::<u8>(), prop::collection::vec(any::<u8>(), 0..300)), 1..8),
             cut in 1usize..50,
         ) {
             let sent: Vec<Owned> = sent.into_iter().map(|(kind, number, body)| (KINDS[kind], number, body)).collect();

@@ -1,42 +1,65 @@
-"""The inner end of a kernel's connections where no socket crosses the border.
+"""The first process of a kernel's container.
 
-Run in the container as ``python3 -I -S -c TEXT FOLDER COMMAND...``. Starts the
-kernel (COMMAND) and carries connections to its Unix sockets over this
-process's standard input and output, which Heddle holds the other ends of. What
-the kernel prints goes the same way. When standard input ends, so does this, and
-with it the container.
+Run as ``python3 -I -S -c TEXT PYTHON CONTAINER OWNER SILENCE FOLDER ARGUMENTS...``.
+Starts the kernel (PYTHON -c ARGUMENTS), reaps what it leaves behind and passes
+on signals that come from outside the container. The names CONTAINER and OWNER
+are there to be read in the list of processes.
 
-Both directions are frames: a kind, the number of a connection, the length of
-the body (two bytes, big-endian), the body.
+Standard input comes from a process of Heddle's that watches the container. When
+it ends, or brings nothing for SILENCE seconds (0: for ever), this ends, and with
+it everything in the container: the first process of a PID namespace takes all
+others with it. Code inside runs as the same user, and cannot hinder that. The
+kernel drops signals from inside that would end or stop the first process;
+this one blocks the others, and its memory and its files are closed to tracing.
+Whatever goes wrong here ends the container.
 
-- ``HELLO`` comes first, to here: names and a text, with a zero byte after each
-  name. The first names the file in FOLDER that gets the text (the connection
-  file), the others the sockets in FOLDER.
+Where FOLDER is not empty, no socket crosses the border of the container. This
+carries connections to the kernel's Unix sockets over its standard input and
+output then, and what the kernel prints goes the same way.
+
+What comes and goes are frames: a kind, the number of a connection, the length
+of the body (two bytes, big-endian), the body.
+
+- ``HELLO`` comes first, to here, where FOLDER is given: names and a text, with
+  a zero byte after each name. The first names the file in FOLDER that gets the
+  text (the connection file), the others the sockets in FOLDER.
 - ``READY``, from here: all sockets are there.
 - ``OPEN``, to here: connect to the socket whose number is the body.
 - ``DATA``, both ways. At most WINDOW bytes of a connection are on the way; so
   many more as ``CREDIT`` says (four bytes), once that many have been taken.
 - ``CLOSE``, both ways, once each: no more will come from this end.
 - ``OUTPUT``, from here: what the kernel prints.
+- ``BEAT``, to here: whoever watches the container is alive.
 
-Pure, and with as few imports as can be: the kernel waits for none of them.
+The imports at the top are few, because the kernel waits for them; it starts
+while the others are made.
 """
 
 import os
 import sys
 
-HELLO, READY, OPEN, DATA, CREDIT, CLOSE, OUTPUT = range(7)
+HELLO, READY, OPEN, DATA, CREDIT, CLOSE, OUTPUT, BEAT = range(8)
 WINDOW = 256 * 1024
 CHUNK = 32 * 1024
 # Seconds between looks at sockets that are not there yet, and for what is on
 # the way when the kernel has ended.
 TICK = 0.005
 LAST_WORDS = 0.5
+# The longest sleep, in seconds, and the most that one counts as silence: what
+# a paused container or a suspended machine sleeps longer is no silence.
+SLEEP = 2.0
+# The exit status that tells an end by silence. No shell gives it to an end by a
+# signal, and no kernel gets it.
+SILENT = 193
 
-folder, *command = sys.argv[1:]
+python, _container, _owner, silence, folder, *arguments = sys.argv[1:]
+command = [python, "-c", *arguments]
+silence = float(silence)
 incoming, outgoing = bytearray(), bytearray()
 connections = {}
 child = None
+# Seconds without anything on standard input.
+quiet = 0.0
 
 
 def frames():
@@ -54,46 +77,74 @@ def put(kind, number=0, body=b""):
     outgoing.extend(bytes((kind, number)) + len(body).to_bytes(2, "big") + body)
 
 
+def end(status):
+    if child is not None:
+        os.kill(child, 9)
+    os._exit(status)
+
+
 def hear():
-    """Read what Heddle sends. Its end is ours, and the container's, whose main process this is."""
+    """Read what Heddle sends."""
+    global quiet
     data = os.read(0, 2 * CHUNK)
     if not data:
-        if child is not None:
-            os.kill(child, 9)
-        os._exit(0)
+        end(0)
+    quiet = 0.0
     incoming.extend(data)
 
 
-def start(output):
-    """Start the kernel, leader of a group: an interrupt is for all of it."""
+def start(output=None):
+    """Start the kernel, leader of a group: an interrupt is for all of it.
+
+    It waits for the end of its standard input before it runs any code but
+    Heddle's and the image's.
+    """
+    gate, opener = os.pipe()
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        os.dup2(gate, 0)
+        if output is not None:
+            os.dup2(output, 1)
+            os.dup2(output, 2)
         try:
             os.execvp(command[0], command)
         finally:
             os._exit(127)
+    os.close(gate)
+    return child, opener
+
+
+sockets, printed = [], None
+if folder:
+    hello = None
+    while hello is None:
+        hear()
+        hello = next((frame for frame in frames() if frame[0] == HELLO), None)
+    name, *sockets, text = hello[2].split(b"\0")
+    with open(os.open(os.path.join(folder, name.decode()), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
+        file.write(text)
+    printed, output = os.pipe()
+    child, opener = start(output)
     os.close(output)
-    return child
+else:
+    child, opener = start()
 
-
-hello = None
-while hello is None:
-    hear()
-    hello = next(frames(), None)
-name, *sockets, text = hello[2].split(b"\0")
-with open(os.open(os.path.join(folder, name.decode()), os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
-    file.write(text)
-printed, output = os.pipe()
-child = start(output)
-
+import _thread  # noqa: E402
+import ctypes  # noqa: E402
 import select  # noqa: E402
 import signal  # noqa: E402
 import socket  # noqa: E402
 import time  # noqa: E402
+
+PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+WATCHED = (*PASSED_ON, signal.SIGCHLD)
+# A handler could be kept running by a flood of signals; blocked ones wait.
+signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+SET_DUMPABLE = 4
+if ctypes.CDLL(None).prctl(SET_DUMPABLE, 0, 0, 0, 0) != 0:
+    sys.exit("the first process cannot be closed to tracing")
+os.close(opener)
 
 sockets = [os.path.join(folder.encode(), name) for name in sockets]
 
@@ -197,13 +248,15 @@ def turn(ready, patience):
             poll.register(connection.socket, wants)
     if late:
         patience = TICK
-    for file, event in poll.poll(None if patience is None else patience * 1000):
+    for file, event in poll.poll(patience * 1000):
         if file == 0:
             hear()
             for frame in frames():
                 take(*frame)
         elif file == woken:
-            os.read(woken, 64)
+            for number in os.read(woken, 64):
+                if number != signal.SIGCHLD and child is not None:
+                    os.kill(child, number)
         elif file == 1:
             flush()
         elif file == printed:
@@ -241,23 +294,55 @@ def show():
         printed = None
 
 
+def watch():
+    """Tell the main thread of signals: of the end of a child, and of those from outside, where a sender has no number."""
+    try:
+        while True:
+            caught = signal.sigwaitinfo(WATCHED)
+            if caught.si_signo == signal.SIGCHLD or caught.si_pid == 0:
+                os.write(waker, bytes((caught.si_signo,)))
+    finally:
+        end(1)
+
+
+def reap():
+    """Take the status of children that have ended; gives the kernel's, if it is one of them.
+
+    Code that makes children faster than they are reaped does not keep this busy for ever.
+    """
+    for _ in range(256):
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if pid == 0:
+            return None
+        if pid == child:
+            return status
+
+
 woken, waker = os.pipe()
-os.set_blocking(waker, False)
-os.set_blocking(1, False)
-signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
-signal.signal(signal.SIGCHLD, lambda *_: None)
-for passed_on in (signal.SIGINT, signal.SIGTERM):
-    signal.signal(passed_on, lambda number, _: os.kill(child, number))
+_thread.start_new_thread(watch, ())
+if folder:
+    os.set_blocking(1, False)
 for frame in frames():
     take(*frame)
-ready, ended, status = False, None, 0
+ready, ended, status, seen = not folder, None, None, time.monotonic()
 while ended is None or time.monotonic() < ended and (connections or printed is not None or outgoing):
     if not ready and all(map(os.path.exists, sockets)):
         ready = True
         put(READY)
     if ended is None:
-        pid, status = os.waitpid(child, os.WNOHANG)
-        if pid:
-            ended = time.monotonic() + LAST_WORDS
-    turn(ready or ended is not None, None if ended is None else TICK)
-os._exit(128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
+        status = reap()
+        if status is not None:
+            child = None
+            ended = time.monotonic() + (LAST_WORDS if folder else 0)
+    turn(ready or ended is not None, SLEEP if ended is None else TICK)
+    # CLOCK_MONOTONIC. What waited on standard input has been read by now.
+    now = time.monotonic()
+    quiet, seen = quiet + min(now - seen, SLEEP), now
+    if silence and quiet > silence:
+        end(SILENT)
+if os.WIFSIGNALED(status):
+    os._exit(128 + os.WTERMSIG(status))
+os._exit(1 if os.WEXITSTATUS(status) == SILENT else os.WEXITSTATUS(status))
