@@ -136,6 +136,7 @@ impl Agent {
     /// # Errors
     /// When the model or the kernel cannot be had; the round has then ended without an answer.
     pub async fn ask(&mut self, mut scene: Scene<'_>, notes: &str) -> Result<Status, AgentError> {
+        let before = (self.planner.clone(), self.interpreter.clone());
         self.planner.told(format!("User: {}{notes}", scene.request));
         let started = Instant::now();
         self.execution_count = None;
@@ -148,6 +149,12 @@ impl Agent {
         };
         if status == Status::Interrupted {
             self.planner.told("The User interrupted this.");
+        }
+        if let Err(AgentError::Llm(LlmError::TooLong { .. })) = &worked {
+            // What is too long once would be so in every later request.
+            (self.planner, self.interpreter) = before;
+            let left_out = "The request that was too long is left out of the conversation.";
+            scene.sink.emit(notice(Level::Info, left_out));
         }
         if let Err(error @ (AgentError::Llm(_) | AgentError::Kernel(_))) = &worked {
             scene.sink.emit(notice(Level::Error, &error.to_string()));

@@ -119,7 +119,7 @@ mod tests {
     fn server(retry_after: Option<u64>) -> LlmError {
         LlmError::Server {
             host: "h".to_owned(),
-            status: 503,
+            status: Some(503),
             retry_after: retry_after.map(Duration::from_secs),
             detail: String::new(),
         }
