@@ -376,7 +376,7 @@ async fn a_stream_cut_in_mid_text_begins_anew() {
     assert_eq!(reply.unwrap().text, "a whole answer");
     assert_eq!(seen.text, "a whole answer");
     assert_eq!(seen.restarts.len(), 1, "{:?}", seen.restarts);
-    assert_eq!(seen.notices.len(), 2);
+    assert_eq!(seen.notices.len(), 1);
 
     let error = fault(Answer::cut_after("half an ans")).await;
     assert!(matches!(error, LlmError::Cut { .. }), "{error:?}");
