@@ -272,7 +272,7 @@ impl Reader<'_> {
                 .ok()
                 .map(Value::Number),
         };
-        value.ok_or_else(|| Fault {
+        value.ok_or(Fault {
             at: start,
             what: "a text must stand in quotes",
             cut: self.at >= self.text.len(),
