@@ -310,14 +310,100 @@ async fn replies_are_read_through_what_models_put_around_them() {
 
 #[tokio::test]
 async fn a_model_that_never_finds_the_form_is_asked_a_few_times_and_quoted() {
-    let prose = "I would rather talk about the weather.";
-    let (server, world) = with(vec![Answer::text(prose); 50]).await;
+    let odd = r#"{"send_to": "Weather", "message": "It rains."}"#;
+    let (server, world) = with(vec![Answer::text(odd); 50]).await;
     let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 2);
     let ended = world.ask(&["Sum"]).await;
     assert_eq!(ended.code(), Some(1), "{ended:?}");
-    assert!(ended.answer().contains("did not reply in the form"));
-    assert!(ended.answer().contains(prose));
+    let answer = ended.answer();
+    assert!(
+        answer.contains("did not reply in the form") && answer.contains("nothing was run"),
+        "{answer}"
+    );
+    assert!(answer.contains("weather"), "{answer}");
     assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_plain_sentence_is_asked_for_the_form_once_and_is_the_answer_the_second_time() {
+    let (server, world) = with(vec![Answer::text("Hello!"), Answer::text("Hello again!")]).await;
+    let ended = world.ask(&["Hi"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "Hello again!");
+    assert_eq!(server.requests().len(), 2);
+}
+
+/// A reply that the endpoint ended at its length limit.
+fn cut(text: &str) -> Answer {
+    let events = [
+        json!({"choices": [{"index": 0, "delta": {"content": text}}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}),
+    ];
+    Answer::events(&events)
+}
+
+#[tokio::test]
+async fn a_reply_that_was_cut_is_neither_run_nor_an_answer() {
+    let total = r#"{"send_to": "User", "stop": "Completed", "message": "The total is 12"#;
+    let half = "```python\nopen('ran', 'w')\nfor x in (1,";
+    let thought = "<think>I could run ```python\nopen('ran', 'w')\n``` but";
+    let (server, world) = with(vec![
+        cut(total),
+        task("Write."),
+        cut(half),
+        cut(thought),
+        cut("```python\nopen('ran', 'w')\n```"),
+        Answer::text("```python\nprint('whole')\n```"),
+        answer("Done."),
+    ])
+    .await;
+    let ended = world.ask(&["Write"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "Done.");
+    assert!(
+        ended.one("code")["code"]
+            .as_str()
+            .unwrap()
+            .contains("whole")
+    );
+    let requests = server.requests();
+    assert_eq!(requests.len(), 7);
+    for told in [&requests[1], &requests[3], &requests[4], &requests[5]] {
+        assert!(told.last().contains("cut off"), "{}", told.last());
+    }
+}
+
+#[tokio::test]
+async fn a_model_whose_replies_are_always_cut_is_said_to_be() {
+    let (server, world) = with(vec![cut("{\"send_to\": \"User\", \"message\": \"12"); 9]).await;
+    let world = world.with("HEDDLE_CODE_INTERPRETER_MAX_RETRY_COUNT", 1);
+    let ended = world.ask(&["Total?"]).await;
+    assert_eq!(ended.code(), Some(1), "{ended:?}");
+    assert!(ended.answer().contains("cut off") && ended.answer().contains("llm.max_tokens"));
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_lone_block_of_the_planner_is_run() {
+    let block = "I compute it.\n```python\nprint(6 * 7)\n```";
+    let (server, world) = with(vec![Answer::text(block), answer_with_figure("")]).await;
+    let ended = world.ask(&["Compute"]).await;
+    assert_done(&world, &ended).await;
+    assert_eq!(ended.answer(), "42");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_model_that_finds_nothing_in_json_is_asked_without_it() {
+    let (server, world) = with(vec![Answer::text("{}"), Answer::text("{}"), answer("Yes.")]).await;
+    let ended = world.ask(&["Is it so?"]).await;
+    assert_done(&world, &ended).await;
+    let forms: Vec<bool> = server
+        .requests()
+        .iter()
+        .map(|request| request.body.get("response_format").is_some())
+        .collect();
+    assert_eq!(forms, [true, true, false]);
 }
 
 #[tokio::test]

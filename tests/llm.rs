@@ -10,7 +10,7 @@ use heddle::llm::{
     Reply, ResponseFormat, Retry, RetryPolicy, Role, StreamEvent,
 };
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 use support::model_server::{Answer, ModelServer};
 
 const KEY: &str = "sk-0123456789abcdef0123456789";
@@ -322,10 +322,7 @@ async fn a_rate_limit_of_an_hour_is_told_at_once() {
 async fn a_used_up_quota_is_not_waited_for() {
     let body = r#"{"error":{"message":"You exceeded your quota","code":"insufficient_quota"}}"#;
     let error = fault(Answer::raw(429, "application/json", body)).await;
-    assert!(
-        matches!(error, LlmError::Refused { status: 429, .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error, LlmError::NoBalance { .. }), "{error:?}");
     assert!(!error.is_transient());
 }
 
@@ -354,7 +351,13 @@ async fn a_failing_server_gets_as_many_tries_as_allowed() {
         .0
         .unwrap_err();
     assert!(
-        matches!(error, LlmError::Server { status: 500, .. }),
+        matches!(
+            error,
+            LlmError::Server {
+                status: Some(500),
+                ..
+            }
+        ),
         "{error:?}"
     );
     assert!(error.to_string().contains("out of memory"));
@@ -373,7 +376,7 @@ async fn a_stream_cut_in_mid_text_begins_anew() {
     assert_eq!(reply.unwrap().text, "a whole answer");
     assert_eq!(seen.text, "a whole answer");
     assert_eq!(seen.restarts.len(), 1, "{:?}", seen.restarts);
-    assert_eq!(seen.notices.len(), 2);
+    assert_eq!(seen.notices.len(), 1);
 
     let error = fault(Answer::cut_after("half an ans")).await;
     assert!(matches!(error, LlmError::Cut { .. }), "{error:?}");
@@ -412,21 +415,171 @@ async fn what_is_no_completion_is_said_to_be_so() {
             "no chat completion",
         ),
         (
-            Answer::raw(200, "text/event-stream", "data: [DONE]\n\n"),
-            "an empty reply",
-        ),
-        (
             Answer::raw(200, "text/event-stream", b"data: {\"choices\":[\xff\n\n"),
             "no chat completion",
-        ),
-        (
-            Answer::events(&[json!({"error": {"message": "boom"}})]),
-            "an error (\"boom\")",
         ),
     ] {
         let error = fault(answer).await;
         assert!(matches!(error, LlmError::BadReply { .. }), "{error:?}");
         assert!(error.to_string().contains(what), "{what}: {error}");
+    }
+}
+
+/// A stream that ends with this reason.
+fn ending(text: &str, reason: &str) -> Answer {
+    Answer::events(&[
+        json!({"choices": [{"index": 0, "delta": {"content": text}}]}),
+        json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason}]}),
+    ])
+}
+
+/// Whether the error's kind is asked again, and a word of what a person reads.
+async fn assert_fault(answer: Answer, asked_again: bool, word: &str) {
+    let error = fault(answer).await;
+    assert_eq!(error.is_transient(), asked_again, "{error:?}");
+    assert!(error.to_string().contains(word), "{word}: {error}");
+}
+
+#[tokio::test]
+async fn what_an_endpoint_says_in_its_own_words_is_understood() {
+    let error = |status, body: Value| Answer::raw(status, "application/json", body.to_string());
+    let said = |code: Value, message: &str| json!({"error": {"code": code, "message": message}});
+    let stream = |code: Value, message: &str| Answer::events(&[said(code, message)]);
+    for (answer, asked_again, word) in [
+        (
+            error(429, said(json!("credit_balance_exhausted"), "x")),
+            false,
+            "no balance",
+        ),
+        (error(429, said(json!("1113"), "x")), false, "no balance"),
+        (error(402, said(json!(null), "x")), false, "no balance"),
+        (
+            error(429, said(json!("1302"), "x")),
+            true,
+            "no more requests",
+        ),
+        (
+            error(
+                400,
+                said(
+                    json!("context_length_exceeded"),
+                    "maximum is 8192, you sent 9000",
+                ),
+            ),
+            false,
+            "maximum is 8192, you sent 9000",
+        ),
+        (
+            stream(
+                json!(400),
+                "the request exceeds the available context size (4096)",
+            ),
+            false,
+            "llm.context_chars",
+        ),
+        (
+            error(400, said(json!("content_filter"), "x")),
+            false,
+            "filter",
+        ),
+        (
+            stream(json!("rate_limit_exceeded"), "x"),
+            true,
+            "no more requests",
+        ),
+        (
+            stream(json!("server_error"), "boom"),
+            true,
+            "while it answered (boom)",
+        ),
+        (stream(json!(null), "boom"), true, "boom"),
+        (stream(json!("1305"), "busy"), true, "busy"),
+        (ending("half", "content_filter"), false, "filter"),
+        (ending("", "stop"), true, "empty reply"),
+        (
+            Answer::raw(200, "text/event-stream", "data: [DONE]\n\n"),
+            true,
+            "empty reply",
+        ),
+        (ending(" \n", "length"), true, "llm.max_tokens"),
+        (
+            Answer::events(&[
+                json!({"choices": [{"index": 0, "delta": {"reasoning_content": "hm, hm"}}]}),
+                json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "length"}]}),
+            ]),
+            false,
+            "thought for 6 characters",
+        ),
+        (
+            Answer::events(&[
+                json!({"choices": [{"index": 0, "delta": {"refusal": "I will not."}}]}),
+                json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+            ]),
+            false,
+            "declined: I will not.",
+        ),
+    ] {
+        assert_fault(answer, asked_again, word).await;
+    }
+}
+
+#[tokio::test]
+async fn a_whole_object_without_an_end_and_a_refused_generation_are_taken() {
+    let open = json!({"choices": [{"index": 0, "delta": {"content": "{\"a\": 1}"}}]});
+    let refused = json!({"error": {"code": "json_validate_failed", "message": "x", "failed_generation": "{\"a\": 1}"}});
+    for answer in [
+        Answer::events(&[open]),
+        Answer::raw(400, "application/json", refused.to_string()),
+    ] {
+        let server = ModelServer::start(vec![answer]).await;
+        let (reply, seen) = ask(&retrying(server.url()), &request("hi")).await;
+        assert_eq!(reply.unwrap().text, "{\"a\": 1}");
+        assert_eq!(seen.text, "{\"a\": 1}");
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_model_does_not_take_is_learnt_once() {
+    for (complaint, gone) in [
+        (
+            "Your organization must be verified to stream this model.",
+            "stream_options",
+        ),
+        ("System role not supported", "system"),
+        (
+            "This model does not support structured output",
+            "response_format",
+        ),
+    ] {
+        let body = json!({"error": {"message": complaint}}).to_string();
+        let server = ModelServer::start(vec![
+            Answer::raw(400, "application/json", body),
+            Answer::json("one"),
+            Answer::json("two"),
+        ])
+        .await;
+        let provider = retrying(server.url());
+        let mut request = request("hi");
+        request
+            .messages
+            .insert(0, ChatMessage::new(Role::System, "be brief"));
+        request.response_format = Some(ResponseFormat::JsonObject);
+        assert_eq!(
+            ask(&provider, &request).await.0.unwrap().text,
+            "one",
+            "{complaint}"
+        );
+        assert_eq!(ask(&provider, &request).await.0.unwrap().text, "two");
+        let requests = server.requests();
+        assert_eq!(requests.len(), 3, "{complaint}");
+        let has = |request: &support::model_server::Request| match gone {
+            "system" => request.messages().iter().any(|(role, _)| *role == "system"),
+            key => request.body.get(key).is_some(),
+        };
+        let sent: Vec<bool> = requests.iter().map(has).collect();
+        assert_eq!(sent, [true, false, false], "{complaint}");
+        assert!(requests[2].body.to_string().contains("You answer in JSON."));
     }
 }
 
@@ -437,7 +590,13 @@ async fn an_error_inside_a_stream_counts_as_its_status() {
     ]))
     .await;
     assert!(
-        matches!(error, LlmError::Server { status: 503, .. }),
+        matches!(
+            error,
+            LlmError::Server {
+                status: Some(503),
+                ..
+            }
+        ),
         "{error:?}"
     );
 }

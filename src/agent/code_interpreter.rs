@@ -2,7 +2,7 @@
 
 use super::code_approval::Leave;
 use super::packages::Provided;
-use super::reply::{self, CodeReply};
+use super::reply::{self, CodeReply, Fault};
 use super::stream::{FenceStream, FieldStream};
 use super::{Agent, AgentError, Extent, Scene, Workbench};
 use crate::event::{Event, Part, Sink, Status};
@@ -90,10 +90,8 @@ impl Agent {
                         }
                     }
                 }
-                Err(reason) => {
-                    let reason = format!(
-                        "Your reply could not be read: {reason}. Reply with one fenced python block."
-                    );
+                Err(fault) => {
+                    let reason = format!("{fault} Reply with one fenced python block.");
                     self.interpreter.told(reason.clone());
                     reason
                 }
@@ -165,10 +163,10 @@ impl Agent {
     async fn write_code(
         &mut self,
         scene: &mut Scene<'_>,
-    ) -> Result<Result<CodeReply, String>, AgentError> {
+    ) -> Result<Result<CodeReply, Fault>, AgentError> {
         let messages = self.interpreter.request(&self.interpreter_prompt);
         let mut form = Form::default();
-        let text = self
+        let reply = self
             .chat(scene, "code_interpreter", messages, None, |sink, piece| {
                 let Some(piece) = piece else {
                     form = Form::default();
@@ -182,8 +180,9 @@ impl Agent {
                 });
             })
             .await?;
-        self.interpreter.said(text.clone());
-        Ok(reply::code(&text))
+        let read = reply::code(&reply.text, reply.is_cut());
+        self.interpreter.said(reply.text);
+        Ok(read)
     }
 
     /// Checks code before it runs. What the policy forbids in it is told to the model and given back; to the events it

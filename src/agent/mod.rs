@@ -6,12 +6,15 @@
 pub mod approval;
 mod code_approval;
 mod code_interpreter;
+mod fences;
+mod lenient_json;
 mod memory;
 mod packages;
 mod pip_lines;
 mod planner;
 mod reply;
 mod stream;
+mod thoughts;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -21,7 +24,9 @@ use futures_util::future::BoxFuture;
 use crate::event::{Event, Level, Sink, Status};
 use crate::executor::{Executor, Input, Interrupts};
 use crate::kernel::KernelError;
-use crate::llm::{ChatMessage, ChatRequest, LlmError, Provider, ResponseFormat, StreamEvent};
+use crate::llm::{
+    ChatMessage, ChatRequest, LlmError, Provider, Reply, ResponseFormat, StreamEvent,
+};
 use crate::policy::{Namespace, Policy};
 use approval::Approver;
 use memory::Thread;
@@ -95,6 +100,8 @@ pub struct Agent {
     execution_count: Option<u64>,
     /// A person has allowed all further code of the session.
     code_allowed: bool,
+    /// The Planner's model is not held to JSON any more: it wrote empty objects.
+    in_words: bool,
     decided: packages::Decided,
     /// What the code of the session may have named.
     namespace: Namespace,
@@ -112,6 +119,7 @@ impl Agent {
             interpreter: Thread::default(),
             execution_count: None,
             code_allowed: false,
+            in_words: false,
             decided: packages::Decided::default(),
             namespace: Namespace::default(),
         }
@@ -128,6 +136,7 @@ impl Agent {
     /// # Errors
     /// When the model or the kernel cannot be had; the round has then ended without an answer.
     pub async fn ask(&mut self, mut scene: Scene<'_>, notes: &str) -> Result<Status, AgentError> {
+        let before = (self.planner.clone(), self.interpreter.clone());
         self.planner.told(format!("User: {}{notes}", scene.request));
         let started = Instant::now();
         self.execution_count = None;
@@ -140,6 +149,12 @@ impl Agent {
         };
         if status == Status::Interrupted {
             self.planner.told("The User interrupted this.");
+        }
+        if let Err(AgentError::Llm(LlmError::TooLong { .. })) = &worked {
+            // What is too long once would be so in every later request.
+            (self.planner, self.interpreter) = before;
+            let left_out = "The request that was too long is left out of the conversation.";
+            scene.sink.emit(notice(Level::Info, left_out));
         }
         if let Err(error @ (AgentError::Llm(_) | AgentError::Kernel(_))) = &worked {
             scene.sink.emit(notice(Level::Error, &error.to_string()));
@@ -181,7 +196,7 @@ impl Agent {
         messages: Vec<ChatMessage>,
         response_format: Option<ResponseFormat>,
         mut on_text: impl FnMut(&mut dyn Sink, Option<&str>) + Send,
-    ) -> Result<String, AgentError> {
+    ) -> Result<Reply, AgentError> {
         let request = ChatRequest {
             messages,
             response_format,
@@ -206,7 +221,7 @@ impl Agent {
                 completion_tokens: usage.completion_tokens,
             });
         }
-        Ok(reply.text)
+        Ok(reply)
     }
 }
 

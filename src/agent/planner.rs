@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 
 use super::code_interpreter::Step;
-use super::reply::{self, PlannerReply, Recipient, Stop};
+use super::reply::{self, Fault, PlannerReply, Recipient, Stop};
 use super::stream::FieldStream;
 use super::{Agent, AgentError, Extent, Scene};
 use crate::event::{Event, Part, Status};
-use crate::llm::ResponseFormat;
+use crate::llm::{Reply, ResponseFormat};
 
 const PROMPT: &str = include_str!("../../config/prompts/planner.md");
 
@@ -63,25 +63,35 @@ impl Agent {
     pub(super) async fn plan(&mut self, scene: &mut Scene<'_>) -> Result<Status, AgentError> {
         let mut unreadable = 0;
         let mut runs = 0;
+        // What was wrong with the last reply.
+        let mut before: Option<Fault> = None;
         loop {
             let last = runs >= self.limits.rounds;
-            let text = self.ask_planner(scene, last).await?;
-            let reply = match reply::planner(&text) {
+            let said = self.ask_planner(scene, last).await?;
+            let read = reply::planner(&said.text, said.is_cut());
+            self.planner.said(said.text);
+            let reply = match read {
                 Ok(reply) => reply,
-                Err(reason) => {
+                // It was asked for the form, and still says it in words alone.
+                Err(Fault::Prose(message)) if matches!(before, Some(Fault::Prose(_))) => {
+                    scene.sink.emit(Event::Answer { message });
+                    return Ok(Status::Ok);
+                }
+                Err(fault) => {
                     unreadable += 1;
-                    self.planner.said(text.clone());
+                    // Small models that are held to JSON may find nothing else in it.
+                    self.in_words |= fault == Fault::Empty && before == Some(Fault::Empty);
                     if unreadable > self.limits.retries {
-                        return self.give_up(scene, &text);
+                        return self.give_up(scene, &fault, runs);
                     }
-                    self.planner.told(format!(
-                        "Your reply could not be read: {reason}. Reply again, with the JSON object alone."
-                    ));
+                    self.planner
+                        .told(format!("{fault} Reply with the JSON object alone."));
+                    before = Some(fault);
                     continue;
                 }
             };
+            before = None;
             unreadable = 0;
-            self.planner.said(text);
             let only_plan = self.limits.extent == Extent::Plan;
             let planned = !reply.plan.trim().is_empty() || !reply.init_plan.trim().is_empty();
             if (planned || only_plan) && reply.send_to == Recipient::CodeInterpreter {
@@ -121,7 +131,7 @@ impl Agent {
         }
     }
 
-    async fn ask_planner(&self, scene: &mut Scene<'_>, last: bool) -> Result<String, AgentError> {
+    async fn ask_planner(&self, scene: &mut Scene<'_>, last: bool) -> Result<Reply, AgentError> {
         let mut thread = self.planner.clone();
         if last {
             // Not remembered: the next request has turns of its own.
@@ -130,7 +140,8 @@ impl Agent {
         let messages = thread.request(&self.planner_prompt);
         let mut fields = FieldStream::default();
         let mut to_user = String::new();
-        self.chat(scene, "planner", messages, Some(format()), |sink, piece| {
+        let form = (!self.in_words).then(format);
+        self.chat(scene, "planner", messages, form, |sink, piece| {
             let Some(piece) = piece else {
                 fields = FieldStream::default();
                 to_user.clear();
@@ -177,13 +188,34 @@ impl Agent {
     }
 
     /// A Planner that never finds the form may still have said something.
-    fn give_up(&self, scene: &mut Scene<'_>, text: &str) -> Result<Status, AgentError> {
-        let said = crate::executor::clip::clip(text.trim(), self.limits.characters);
-        scene.sink.emit(Event::Answer {
-            message: format!(
-                "The model did not reply in the form that Heddle asks for, so nothing was run. It said:\n\n{said}"
+    fn give_up(
+        &self,
+        scene: &mut Scene<'_>,
+        fault: &Fault,
+        runs: u32,
+    ) -> Result<Status, AgentError> {
+        let ran = match runs {
+            0 => "so nothing was run".to_owned(),
+            1 => "after one task was done".to_owned(),
+            runs => format!("after {runs} tasks were done"),
+        };
+        let message = match fault {
+            Fault::Cut => format!(
+                "The model's replies were cut off at the endpoint's limit on their length, {ran}, and what was cut was \
+                 not used. Raise llm.max_tokens, ask for less at once, or choose another llm.model."
             ),
-        });
+            fault => {
+                let said = match fault {
+                    Fault::Prose(text) => text,
+                    fault => &fault.to_string(),
+                };
+                let said = crate::executor::clip::clip(said.trim(), self.limits.characters);
+                format!(
+                    "The model did not reply in the form that Heddle asks for, {ran}. The last reply:\n\n{said}"
+                )
+            }
+        };
+        scene.sink.emit(Event::Answer { message });
         Ok(Status::Error)
     }
 }

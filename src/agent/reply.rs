@@ -1,7 +1,15 @@
-//! Reading what models write: JSON in prose and fences, `<think>` blocks, trailing commas, code in either form.
+//! Reading what models write: an object or fenced Python among prose and thoughts. What is not whole is never used, and
+//! of a draft and its correction the correction counts.
+
+use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::fences::{self, Block};
+use super::lenient_json;
+use super::thoughts::{has_lone_end, without_thoughts};
+use crate::policy;
 
 /// Whom the Planner writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,27 +63,67 @@ pub enum CodeReply {
     Text(String),
 }
 
-/// Reads a Planner's reply.
+/// Why a reply cannot be used. Shown, it is what the model that wrote it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing, or an object without fields.
+    Empty,
+    /// A thought, and nothing behind it.
+    ThoughtAlone,
+    /// It ends before it is whole.
+    Cut,
+    /// Words, where an object is wanted.
+    Prose(String),
+    /// Anything else, in words that go behind "could not be read: ".
+    Form(String),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Empty => f.write_str("Your reply could not be read: it is empty."),
+            Fault::ThoughtAlone => f.write_str(
+                "Your reply could not be read: it holds a thought alone. Think shorter, and end with the reply.",
+            ),
+            Fault::Cut => f.write_str(
+                "Your reply was cut off before its end, so nothing of it was used. Reply again, with less text.",
+            ),
+            Fault::Prose(_) => {
+                f.write_str("Your reply could not be read: it holds no JSON object that can be read.")
+            }
+            Fault::Form(reason) => write!(f, "Your reply could not be read: {reason}."),
+        }
+    }
+}
+
+/// Reads a Planner's reply. `cut` tells that the endpoint ended it at its length limit.
 ///
 /// # Errors
-/// What is wrong with it, in words for the model that wrote it.
-pub fn planner(text: &str) -> Result<PlannerReply, String> {
-    let text = without_thinking(text);
-    let fields = object_in(text).ok_or("it holds no JSON object that can be read")?;
-    // TaskWeaver's examples wrap the fields in "response".
-    let fields = match fields.get("response") {
-        Some(inner @ Value::Object(_)) => inner.clone(),
-        _ => fields,
+/// What is wrong with it. A reply that is not whole is never read.
+pub fn planner(text: &str, cut: bool) -> Result<PlannerReply, Fault> {
+    let text = reply_in(text, cut)?;
+    let parts = parts(text, !cut);
+    let fields = match last_object(&parts, "send_to") {
+        Some((_, end)) if cut && !is_end(&text[end..]) => return Err(Fault::Cut),
+        Some((fields, end)) => match broken_after(text, &parts, end, "send_to") {
+            Some(fault) => return Err(fault),
+            None => fields,
+        },
+        None if cut => return Err(Fault::Cut),
+        None => return without_object(text, &parts),
     };
+    if fields.as_object().is_some_and(serde_json::Map::is_empty) {
+        return Err(Fault::Empty);
+    }
     let field = |name: &str| text_of(fields.get(name));
     let send_to = match squeezed(&field("send_to")).as_str() {
         "user" | "human" => Recipient::User,
         "codeinterpreter" | "codegenerator" | "programape" => Recipient::CodeInterpreter,
-        "" => return Err("the field \"send_to\" is missing".into()),
+        "" => return Err(Fault::Form("the field \"send_to\" is missing".into())),
         other => {
-            return Err(format!(
+            return Err(Fault::Form(format!(
                 "\"send_to\" is {other:?}; it must be \"CodeInterpreter\" or \"User\""
-            ));
+            )));
         }
     };
     let reply = PlannerReply {
@@ -88,36 +136,57 @@ pub fn planner(text: &str) -> Result<PlannerReply, String> {
         message: field("message"),
     };
     match reply.message.trim().is_empty() && reply.code.trim().is_empty() {
-        true => Err("the field \"message\" is missing or empty".into()),
+        true => Err(Fault::Form(
+            "the field \"message\" is missing or empty".into(),
+        )),
         false => Ok(reply),
     }
 }
 
-/// Reads a CodeInterpreter's reply: prose with a fenced block, or TaskWeaver's JSON form.
-///
-/// # Errors
-/// What is wrong with it, in words for the model that wrote it.
-pub fn code(text: &str) -> Result<CodeReply, String> {
-    let text = without_thinking(text).trim();
-    if text.is_empty() {
-        return Err("it is empty".into());
+/// A Planner's reply without the object: a lone piece of Python is for the CodeInterpreter.
+fn without_object(text: &str, parts: &[Part<'_>]) -> Result<PlannerReply, Fault> {
+    if let Some(fault) = broken_after(text, parts, 0, "") {
+        return Err(fault);
     }
-    if let Some(reply) = taskweaver_form(text) {
-        return Ok(reply);
-    }
-    let Some((before, block)) = first_block(text) else {
-        return Ok(CodeReply::Text(text.to_owned()));
-    };
-    match block.trim().is_empty() {
-        true => Err("the fenced block is empty".into()),
-        false => Ok(CodeReply::Code {
-            thought: before.trim().to_owned(),
-            code: block.trim_end().to_owned(),
+    match code_in(text, parts)? {
+        Some((thought, code)) => Ok(PlannerReply {
+            init_plan: String::new(),
+            plan: String::new(),
+            current_plan_step: String::new(),
+            code,
+            stop: Stop::InProcess,
+            send_to: Recipient::CodeInterpreter,
+            message: thought,
         }),
+        None => Err(Fault::Prose(text.to_owned())),
     }
 }
 
-fn taskweaver_form(text: &str) -> Option<CodeReply> {
+/// Reads a CodeInterpreter's reply: prose with fenced Python, or TaskWeaver's JSON form. `cut` tells that the endpoint
+/// ended it at its length limit.
+///
+/// # Errors
+/// What is wrong with it. A reply that is not whole is never read.
+pub fn code(text: &str, cut: bool) -> Result<CodeReply, Fault> {
+    let text = reply_in(text, cut)?;
+    let parts = parts(text, !cut);
+    let form = last_object(&parts, "reply_type");
+    if cut && !form.as_ref().is_some_and(|(_, end)| is_end(&text[*end..])) {
+        return Err(Fault::Cut);
+    }
+    if let Some(reply) = form.and_then(|(fields, _)| taskweaver_form(fields)) {
+        return Ok(reply);
+    }
+    if let Some(fault) = broken_after(text, &parts, 0, "reply_type") {
+        return Err(fault);
+    }
+    Ok(match code_in(text, &parts)? {
+        Some((thought, code)) => CodeReply::Code { thought, code },
+        None => CodeReply::Text(text.to_owned()),
+    })
+}
+
+fn taskweaver_form(fields: Value) -> Option<CodeReply> {
     #[derive(Deserialize)]
     struct Form {
         #[serde(default)]
@@ -125,8 +194,6 @@ fn taskweaver_form(text: &str) -> Option<CodeReply> {
         reply_type: String,
         reply_content: String,
     }
-    let fields = object_in(text)?;
-    let fields = fields.get("response").cloned().unwrap_or(fields);
     let form: Form = serde_json::from_value(fields).ok()?;
     Some(match form.reply_type.as_str() {
         "python" => CodeReply::Code {
@@ -137,70 +204,219 @@ fn taskweaver_form(text: &str) -> Option<CodeReply> {
     })
 }
 
-/// What follows the last block of thinking. A block that never ends is all there is, and is kept.
-fn without_thinking(text: &str) -> &str {
-    for end in ["</think>", "</thinking>"] {
-        if let Some((_, answer)) = text.rsplit_once(end) {
-            return answer;
-        }
+/// The text without its thoughts, where anything is left.
+fn reply_in(text: &str, cut: bool) -> Result<&str, Fault> {
+    match without_thoughts(text) {
+        "" if cut => Err(Fault::Cut),
+        "" if text.trim().is_empty() => Err(Fault::Empty),
+        "" => Err(Fault::ThoughtAlone),
+        reply => Ok(reply),
     }
-    text
 }
 
-/// The first fenced block and the prose before it; a block that was cut off counts. Blocks of Python go first, blocks
-/// of another language do not count.
-fn first_block(text: &str) -> Option<(&str, &str)> {
-    let mut from = 0;
-    let mut plain = None;
-    while let Some(at) = text[from..].find("```").map(|at| from + at) {
-        let inner = at + 3;
-        let line_end = text[inner..].find('\n').map(|n| inner + n)?;
-        let language = text[inner..line_end].trim().to_ascii_lowercase();
-        let body = line_end + 1;
-        let close = close_of(&text[body..]).map_or(text.len(), |n| body + n);
-        let block = (&text[..at], &text[body..close]);
-        match language.as_str() {
-            "python" | "py" | "python3" | "ipython" => return Some(block),
-            "" => plain = plain.or(Some(block)),
-            _ => {}
-        }
-        from = (close + 3).min(text.len());
-    }
-    plain
+/// A part of a reply at its top level: neither inside a fence nor in a quotation.
+enum Part<'a> {
+    Object {
+        fields: Value,
+        end: usize,
+    },
+    /// What begins as an object and cannot be read as one.
+    Broken {
+        start: usize,
+        fault: lenient_json::Fault,
+    },
+    Block(Block<'a>),
 }
 
-/// Where the closing fence begins: at the start of a line, so that a string with backticks does not end the block.
-fn close_of(body: &str) -> Option<usize> {
+/// The most parts of a reply that are looked at.
+const MOST_PARTS: usize = 100;
+
+/// Objects and fenced blocks, in their order. Of an object at the very end, brackets may be missing if `mend`.
+fn parts(text: &str, mend: bool) -> Vec<Part<'_>> {
+    let blocks = fences::blocks(text);
+    let mut parts = Vec::new();
     let mut at = 0;
-    for line in body.split_inclusive('\n') {
-        if line.trim_start().starts_with("```") {
-            return Some(at);
-        }
-        at += line.len();
-    }
-    None
-}
-
-fn unfenced(code: &str) -> String {
-    match first_block(code) {
-        Some((_, block)) => block.trim_end().to_owned(),
-        None => code.to_owned(),
-    }
-}
-
-/// The outermost JSON object of a text, mended where models slip.
-fn object_in(text: &str) -> Option<Value> {
-    text.char_indices()
-        .filter(|(_, character)| *character == '{')
-        .take(20)
-        .find_map(|(start, _)| {
-            let end = end_of_object(&text[start..]).map_or(text.len(), |end| start + end);
-            let object = mended(&text[start..end]);
-            match serde_json::from_str(&object) {
-                Ok(value @ Value::Object(_)) => Some(value),
-                _ => None,
+    while parts.len() < MOST_PARTS {
+        let block = blocks.iter().find(|block| block.start >= at);
+        let brace = next_brace(text, at);
+        match (brace, block) {
+            (Some(start), block) if block.is_none_or(|block| start < block.start) => {
+                match lenient_json::object(&text[start..], mend) {
+                    Ok((fields, length)) => {
+                        at = start + length;
+                        parts.push(Part::Object { fields, end: at });
+                    }
+                    Err(fault) => {
+                        let object = &text[start..];
+                        // A brace of prose has no key behind it.
+                        let is_object = object.trim_start_matches(['{', '｛']);
+                        let is_object = is_object.trim_start().starts_with(['"', '\'', '“']);
+                        at = match (end_of_object(object), is_object) {
+                            (Some(end), _) => start + end,
+                            (None, true) => text.len(),
+                            (None, false) => {
+                                start + object.chars().next().map_or(1, char::len_utf8)
+                            }
+                        };
+                        if is_object {
+                            parts.push(Part::Broken { start, fault });
+                        }
+                    }
+                }
             }
+            (_, Some(block)) => {
+                at = block.end;
+                parts.push(Part::Block(*block));
+            }
+            _ => break,
+        }
+    }
+    parts
+}
+
+/// The next opening brace that is not in a quoted line.
+fn next_brace(text: &str, from: usize) -> Option<usize> {
+    text[from..]
+        .match_indices(['{', '｛'])
+        .map(|(at, _)| from + at)
+        .find(|at| {
+            let line = text[..*at].rfind('\n').map_or(0, |end| end + 1);
+            !text[line..*at].trim_start().starts_with('>')
         })
+}
+
+/// The last object, also of a block of JSON, that has this field; else the last object. With the byte behind it.
+fn last_object(parts: &[Part<'_>], field: &str) -> Option<(Value, usize)> {
+    let objects: Vec<(Value, usize)> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Object { fields, end } => Some((fields.clone(), *end)),
+            Part::Block(block) => object_of(block).ok().flatten().map(|it| (it, block.end)),
+            Part::Broken { .. } => None,
+        })
+        .map(|(fields, end)| match fields.get("response") {
+            // TaskWeaver's examples wrap the fields in "response".
+            Some(inner @ Value::Object(_)) => (inner.clone(), end),
+            _ => (fields, end),
+        })
+        .collect();
+    let fits = |(fields, _): &&(Value, usize)| fields.get(field).is_some();
+    objects.iter().rev().find(fits).or(objects.last()).cloned()
+}
+
+/// The object of a block that may hold JSON.
+fn object_of(block: &Block<'_>) -> Result<Option<Value>, lenient_json::Fault> {
+    let named = ["json", "jsonc", "json5"]
+        .iter()
+        .any(|name| block.language.eq_ignore_ascii_case(name));
+    let body = block.body.trim();
+    if !(named || block.language.is_empty()) || !body.starts_with(['{', '｛']) {
+        return Ok(None);
+    }
+    lenient_json::object(body, !block.closed).map(|(fields, _)| Some(fields))
+}
+
+/// What is wrong with an object that names `field` and begins at or behind this byte: a correction may not be lost.
+fn broken_after(text: &str, parts: &[Part<'_>], from: usize, field: &str) -> Option<Fault> {
+    parts.iter().rev().find_map(|part| {
+        let (start, object, fault) = match part {
+            Part::Broken { start, fault } => (*start, &text[*start..], fault.clone()),
+            Part::Block(block) => {
+                let fault = object_of(block).err()?;
+                (block.start, block.body.trim(), fault)
+            }
+            Part::Object { .. } => return None,
+        };
+        if start < from || !object.contains(field) {
+            return None;
+        }
+        if fault.cut {
+            return Some(Fault::Cut);
+        }
+        let read = &object[..object.floor_char_boundary(fault.at)];
+        let line = read.matches('\n').count() + 1;
+        let column = read.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        Some(Fault::Form(format!(
+            "in line {line}, column {column} of its JSON object: {fault}"
+        )))
+    })
+}
+
+/// Whether nothing but the end of a fence stands here.
+fn is_end(rest: &str) -> bool {
+    rest.trim().trim_matches('`').is_empty()
+}
+
+/// The Python of a reply with the prose before it.
+///
+/// Of several blocks a later one may need what an earlier one defines: then they belong together. One that defines the
+/// same names anew is a correction, and counts alone. Of others it is not clear what is to run.
+fn code_in(text: &str, parts: &[Part<'_>]) -> Result<Option<(String, String)>, Fault> {
+    let all = || {
+        parts.iter().filter_map(|part| match part {
+            Part::Block(block) => Some(block),
+            _ => None,
+        })
+    };
+    let mut blocks: Vec<&Block<'_>> = all().filter(|block| block.is_python()).collect();
+    if blocks.is_empty() {
+        blocks.extend(all().filter(|block| block.may_be_python() && block.body.trim() != ""));
+    }
+    let Some(first) = blocks.first() else {
+        return match all().any(|block| block.may_be_python()) {
+            true => Err(Fault::Form("the fenced block is empty".into())),
+            false => Ok(None),
+        };
+    };
+    let thought = text[..first.start].trim().to_owned();
+    let outside: Vec<&str> = blocks
+        .iter()
+        .zip(
+            blocks
+                .iter()
+                .skip(1)
+                .map(|next| next.start)
+                .chain([text.len()]),
+        )
+        .map(|(block, next)| &text[block.end.min(next)..next])
+        .collect();
+    if outside.iter().any(|prose| has_lone_end(prose)) {
+        return Err(Fault::Form(
+            "a thought seems to end in the middle of it, so it is not clear which code counts"
+                .into(),
+        ));
+    }
+    blocks.retain(|block| !block.body.trim().is_empty());
+    let Some(last) = blocks.pop() else {
+        return Err(Fault::Form("the fenced block is empty".into()));
+    };
+    if !last.closed && !policy::is_python(last.body) {
+        return Err(Fault::Cut);
+    }
+    let mut code = last.body.trim_end().to_owned();
+    for earlier in blocks.iter().rev().map(|block| block.body.trim_end()) {
+        if policy::needs(&code, earlier) {
+            code = format!("{earlier}\n\n{code}");
+        } else if !policy::redefines(&code, earlier) {
+            return Err(Fault::Form(
+                "it holds several Python blocks, and it is not clear whether all of them are to run. Put all code that \
+                 is to run into one block"
+                    .into(),
+            ));
+        }
+    }
+    Ok(Some((thought, code)))
+}
+
+/// The code of a field, which models put into a fence at times.
+fn unfenced(code: &str) -> String {
+    let blocks = fences::blocks(code);
+    match blocks.as_slice() {
+        [block] if block.may_be_python() && code[..block.start].trim().is_empty() => {
+            block.body.trim_end().to_owned()
+        }
+        _ => code.to_owned(),
+    }
 }
 
 /// The byte after the brace that closes the object at the start.
@@ -224,54 +440,6 @@ fn end_of_object(text: &str) -> Option<usize> {
     None
 }
 
-/// Line breaks inside strings escaped, trailing commas dropped, whatever is still open closed.
-fn mended(object: &str) -> String {
-    let mut out = String::with_capacity(object.len());
-    let mut open = Vec::new();
-    let (mut in_string, mut escaped) = (false, false);
-    for character in object.chars() {
-        if in_string {
-            match character {
-                _ if escaped => escaped = false,
-                '\\' => escaped = true,
-                '"' => in_string = false,
-                '\n' => {
-                    out.push_str("\\n");
-                    continue;
-                }
-                '\r' => continue,
-                '\t' => {
-                    out.push_str("\\t");
-                    continue;
-                }
-                _ => {}
-            }
-        } else {
-            match character {
-                '"' => in_string = true,
-                '{' => open.push('}'),
-                '[' => open.push(']'),
-                '}' | ']' => {
-                    let kept = out.trim_end().trim_end_matches(',').len();
-                    out.truncate(kept);
-                    open.pop();
-                }
-                _ => {}
-            }
-        }
-        out.push(character);
-    }
-    if in_string {
-        out.push('"');
-    }
-    if !open.is_empty() {
-        let kept = out.trim_end().trim_end_matches(',').len();
-        out.truncate(kept);
-    }
-    out.extend(open.into_iter().rev());
-    out
-}
-
 /// Plans come as text, and from some models as lists of steps.
 fn text_of(value: Option<&Value>) -> String {
     match value {
@@ -293,90 +461,4 @@ fn squeezed(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const FIELDS: &str = r#""init_plan":"1. a","plan":"1. a","current_plan_step":"1. a","stop":"InProcess","send_to":"CodeInterpreter","message":"sum 1 to 100""#;
-
-    #[test]
-    fn a_planner_is_read_through_everything_that_models_put_around_it() {
-        let plain = planner(&format!("{{{FIELDS}}}")).unwrap();
-        assert_eq!(plain.send_to, Recipient::CodeInterpreter);
-        for wrapped in [
-            format!("```json\n{{{FIELDS}}}\n```"),
-            format!("<think>{{\"send_to\": \"User\"}} hm</think>\n{{{FIELDS}}}"),
-            format!("Sure! Here is my plan: {{{FIELDS},}} I hope it helps."),
-            format!("{{\"response\": {{{FIELDS}}}}}"),
-            format!("{{{FIELDS}"),
-        ] {
-            assert_eq!(planner(&wrapped).unwrap(), plain, "{wrapped}");
-        }
-    }
-
-    #[test]
-    fn line_breaks_in_strings_and_lists_as_plans_are_read() {
-        let reply = planner(
-            "{\"plan\": [\"1. a\", \"2. b\"], \"send_to\": \"User\", \"message\": \"two\nlines\"}",
-        );
-        let reply = reply.unwrap();
-        assert_eq!(reply.plan, "1. a\n2. b");
-        assert_eq!(reply.message, "two\nlines");
-    }
-
-    #[test]
-    fn what_cannot_be_read_says_why() {
-        assert!(planner("I think so.").unwrap_err().contains("no JSON"));
-        let odd = planner(r#"{"send_to": "Boss", "message": "x"}"#).unwrap_err();
-        assert!(odd.contains("boss") && odd.contains("CodeInterpreter"));
-        assert!(
-            planner(r#"{"send_to": "User"}"#)
-                .unwrap_err()
-                .contains("message")
-        );
-    }
-
-    #[test]
-    fn code_is_read_from_a_fence_and_from_the_json_form() {
-        let code_of = |text: &str| match code(text).unwrap() {
-            CodeReply::Code { code, .. } => code,
-            CodeReply::Text(text) => panic!("text: {text}"),
-        };
-        assert_eq!(
-            code_of("I add.\n```python\nprint(1)\n```\ndone"),
-            "print(1)"
-        );
-        assert_eq!(code_of("```\nx = 1\n```"), "x = 1");
-        assert_eq!(code_of("```json\n{}\n```\n```py\nx\n```"), "x");
-        assert_eq!(
-            code_of("```python\ns = '''\n a ``` b'''\n```"),
-            "s = '''\n a ``` b'''"
-        );
-        assert_eq!(code_of("```python\ncut off"), "cut off");
-        let form = r#"{"thought": "t", "reply_type": "python", "reply_content": "x = 1"}"#;
-        assert_eq!(code_of(form), "x = 1");
-        assert_eq!(code_of(&format!("```json\n{form}\n```")), "x = 1");
-    }
-
-    #[test]
-    fn code_that_looks_like_an_object_is_code() {
-        let text = "```python\nd = {'reply_type': 1}\nprint(d)\n```";
-        assert!(matches!(code(text).unwrap(), CodeReply::Code { .. }));
-    }
-
-    #[test]
-    fn prose_is_text() {
-        assert_eq!(
-            code("No code is needed.").unwrap(),
-            CodeReply::Text("No code is needed.".into())
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn no_reply_panics(text in "[{}\\[\\]\",:`a-z中\\\\\n\r ]{0,200}") {
-            let _ = planner(&text);
-            let _ = code(&text);
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! `heddle ask`: one request, one answer.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,17 +11,24 @@ use super::kept;
 use super::keyboard;
 use super::setup::{self, Author};
 use super::trust::Uses;
-use super::{Global, KernelArgs, ModelArgs, own_kernel, renderer};
+use super::{Global, KernelArgs, ModelArgs, output, own_kernel, renderer};
+use crate::agent::Extent;
 use crate::config::Loaded;
-use crate::event::Status;
+use crate::event::{Event, Sink, Status};
 use crate::executor::NoInput;
 use crate::session::conversation::Setup;
 
 #[derive(Args)]
 pub struct Ask {
-    /// What you want to know, or to have done
+    /// What you want to know, or to have done; - reads it from standard input
     #[arg(value_name = "REQUEST")]
     request: String,
+    /// Make a plan, and nothing else
+    #[arg(long, conflicts_with = "no_run")]
+    plan_only: bool,
+    /// Write the code, and do not run it
+    #[arg(long)]
+    no_run: bool,
     /// A file to work on; it is copied into the session
     #[arg(short, long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
@@ -44,10 +52,22 @@ pub struct Ask {
 
 impl Ask {
     pub async fn run(self, global: &Global) -> Result<Exit, CliError> {
-        if self.request.trim().is_empty() {
+        let request = match self.request.as_str() {
+            "-" => std::io::read_to_string(std::io::stdin()).map_err(CliError::io(
+                "the request cannot be read from standard input",
+            ))?,
+            request => request.to_owned(),
+        };
+        if request.trim().is_empty() {
             return Err(CliError::Usage("the request is empty".into()));
         }
-        let (loaded, setup) = prepare(global, &self.kernel, &self.model).await?;
+        let (loaded, mut setup) = prepare(global, &self.kernel, &self.model).await?;
+        setup.agent.extent = match (self.plan_only, self.no_run) {
+            (true, _) => Extent::Plan,
+            (_, true) => Extent::Code,
+            _ => Extent::Run,
+        };
+        let extent = setup.agent.extent;
         let (_, mut interrupts) =
             keyboard::watch().map_err(CliError::io("Ctrl-C cannot be watched"))?;
         let session = self.session.as_deref();
@@ -57,10 +77,14 @@ impl Ask {
         for file in &self.files {
             files.push(conversation.add_file(file)?);
         }
-        let mut sink = renderer(global.json, self.quiet);
-        conversation.announce(&mut *sink);
+        let mut sink = Answering {
+            steps: renderer(global.json, self.quiet),
+            extent,
+            answer: None,
+        };
+        conversation.announce(&mut sink);
         if self.rebuild && conversation.rebuildable() > 0 {
-            let rebuilt = conversation.rebuild(&mut *sink, &mut interrupts).await;
+            let rebuilt = conversation.rebuild(&mut sink, &mut interrupts).await;
             if !matches!(rebuilt, Ok(Status::Ok | Status::Error)) {
                 setup::warn_all(&conversation.close().await);
                 return Ok(rebuilt?.into());
@@ -69,16 +93,41 @@ impl Ask {
         let mut approver = approver::here();
         let status = conversation
             .ask(
-                &self.request,
+                &request,
                 files,
-                &mut *sink,
+                &mut sink,
                 &mut NoInput,
                 &mut *approver,
                 &mut interrupts,
             )
             .await;
         setup::warn_all(&conversation.close().await);
+        // On a terminal it was seen among the steps.
+        if let Some(answer) = sink.answer
+            && !global.json
+            && (self.quiet || !std::io::stdout().is_terminal())
+        {
+            output::print(&answer)?;
+        }
         Ok(status?.into())
+    }
+}
+
+/// Keeps the plan or the code that is all that was wanted: like an answer, it goes to standard output.
+struct Answering {
+    steps: Box<dyn Sink>,
+    extent: Extent,
+    answer: Option<String>,
+}
+
+impl Sink for Answering {
+    fn emit(&mut self, event: Event) {
+        match (&event, self.extent) {
+            (Event::Plan { plan, .. }, Extent::Plan) => self.answer = Some(format!("{plan}\n")),
+            (Event::Code { code, .. }, Extent::Code) => self.answer = Some(format!("{code}\n")),
+            _ => {}
+        }
+        self.steps.emit(event);
     }
 }
 

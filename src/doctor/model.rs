@@ -2,7 +2,10 @@
 
 use super::Check;
 use crate::config::Settings;
-use crate::llm::{ChatMessage, ChatRequest, OpenAi, OpenAiSettings, Provider, Role, StreamEvent};
+use crate::llm::{
+    ChatMessage, ChatRequest, LlmError, OpenAi, OpenAiSettings, Provider, Role, StreamEvent,
+};
+use secrecy::ExposeSecret;
 
 pub(super) fn configured(settings: &Settings) -> Check {
     let llm = &settings.llm;
@@ -13,10 +16,16 @@ pub(super) fn configured(settings: &Settings) -> Check {
             "export LLM_MODEL=… LLM_API_KEY=…   (or llm.model in heddle.toml)",
         );
     };
-    let key = if llm.api_key.is_some() {
-        "with a key"
-    } else {
-        "without a key"
+    let key = match &llm.api_key {
+        Some(key) if is_placeholder(key.expose_secret()) => {
+            return Check::warn(
+                "model",
+                "the key is a placeholder, as documentation has it",
+                "export LLM_API_KEY=…   with a key of your account",
+            );
+        }
+        Some(_) => "with a key",
+        None => "without a key",
     };
     Check::pass("model", format!("{model} at {}, {key}", llm.api_base))
 }
@@ -49,7 +58,8 @@ pub(super) async fn answers(settings: &Settings) -> Check {
             .await
     };
     match asked.await {
-        Ok(_) => Check::pass(
+        // One token is too little for a model that thinks first; it has answered all the same.
+        Ok(_) | Err(LlmError::OnlyThought { .. } | LlmError::Empty { .. }) => Check::pass(
             "model answers",
             "the endpoint accepts the key and knows the model",
         ),
@@ -58,5 +68,37 @@ pub(super) async fn answers(settings: &Settings) -> Check {
             error.to_string(),
             "mend what it names, then: heddle doctor --model",
         ),
+    }
+}
+
+/// Whether this is what documentation writes in the place of a key.
+fn is_placeholder(key: &str) -> bool {
+    let key = key.to_lowercase();
+    let words = [
+        "your",
+        "api-key",
+        "api_key",
+        "changeme",
+        "placeholder",
+        "…",
+        "...",
+        "<",
+        "xxxx",
+    ];
+    words.iter().any(|word| key.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_told_from_keys() {
+        for placeholder in ["YOUR_API_KEY", "sk-...", "<key>", "sk-xxxxxxxx", "…"] {
+            assert!(is_placeholder(placeholder), "{placeholder}");
+        }
+        for key in ["sk-proj-4fA0x9", "ollama", "none", "gsk_Zx81"] {
+            assert!(!is_placeholder(key), "{key}");
+        }
     }
 }

@@ -53,24 +53,63 @@ pub enum LlmError {
         retry_after: Option<Duration>,
         detail: String,
     },
-    /// A fault on the endpoint's side that may pass: HTTP status 408, 409, 425 or 5xx.
-    #[error("the endpoint {host} failed with status {status} ({detail}); {}", wait(*.retry_after))]
+    /// A fault on the endpoint's side that may pass: HTTP status 408, 409, 425 or 5xx, or none for an error that came in
+    /// the place of a reply.
+    #[error(
+        "the endpoint {host} failed{} ({detail}); {}",
+        status.map_or(" while it answered".to_owned(), |status| format!(" with status {status}")),
+        wait(*.retry_after)
+    )]
     Server {
         host: String,
-        status: u16,
+        status: Option<u16>,
         retry_after: Option<Duration>,
         detail: String,
     },
     /// A request that the endpoint will not serve, however often it is sent.
     #[error(
         "the endpoint {host} refuses the request with status {status} ({detail}); check the `llm.*` \
-         settings that this names, or the account's balance"
+         settings that this names"
     )]
     Refused {
         host: String,
         status: u16,
         detail: String,
     },
+    /// The account's money, or its plan's share, is used up.
+    #[error(
+        "the account at the endpoint {host} has no balance, or its plan is used up ({detail}); top it up, or set \
+         `llm.api_key` and `llm.api_base` to another account's"
+    )]
+    NoBalance { host: String, detail: String },
+    /// The prompt is longer than the model's context. `characters` is the size of the request's messages.
+    #[error(
+        "the request is too long for the model at {host}: it has {characters} characters, and the endpoint says: \
+         {detail}; set `llm.context_chars` to less, or `llm.model` to one with a larger context"
+    )]
+    TooLong {
+        host: String,
+        detail: String,
+        characters: usize,
+    },
+    /// The endpoint's filter stopped the request or the reply.
+    #[error(
+        "the filter of the endpoint {host} stopped this ({detail}); word the request in another way, or choose \
+         another `llm.model`"
+    )]
+    Filtered { host: String, detail: String },
+    /// The model itself declined.
+    #[error("the model at {host} declined: {detail}")]
+    Declined { host: String, detail: String },
+    /// A reply without text. `why` names what is known of the cause.
+    #[error("the endpoint {host} sent an empty reply; {why}")]
+    Empty { host: String, why: &'static str },
+    /// The length of the reply was used up by `characters` of thought.
+    #[error(
+        "the model at {host} thought for {characters} characters and had no length left for the reply; raise \
+         `llm.max_tokens`, or choose a model that thinks less"
+    )]
+    OnlyThought { host: String, characters: usize },
     /// The answer is not a chat completion: a web page, nothing, garbage. `what` names it.
     #[error(
         "the endpoint {host} answered with {what}{}; check that `llm.api_base` names an OpenAI-compatible \
@@ -117,6 +156,7 @@ impl LlmError {
                 | LlmError::RateLimited { .. }
                 | LlmError::Server { .. }
                 | LlmError::Cut { .. }
+                | LlmError::Empty { .. }
         )
     }
 

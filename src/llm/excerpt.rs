@@ -36,8 +36,8 @@ impl Redactor {
             .filter(|&c| !is_unprintable(c))
             .collect();
         let line = printable.split_whitespace().collect::<Vec<_>>().join(" ");
-        let clean = match &self.key {
-            Some(key) => line.replace(key.expose_secret(), MASK),
+        let clean = match self.long_key() {
+            Some(key) => line.replace(key, MASK),
             None => line,
         };
         match clean.char_indices().nth(EXCERPT_CHARS) {
@@ -69,7 +69,7 @@ impl Redactor {
     /// Splits the key off `text`, the part of a reply that has come and was not passed on yet. Gives what may be
     /// passed on and leaves in `text` what could be the first half of a key.
     pub fn release(&self, text: &mut String) -> String {
-        let Some(key) = self.reply_key() else {
+        let Some(key) = self.long_key() else {
             return std::mem::take(text);
         };
         if text.contains(key) {
@@ -83,7 +83,7 @@ impl Redactor {
         std::mem::replace(text, rest)
     }
 
-    fn reply_key(&self) -> Option<&str> {
+    fn long_key(&self) -> Option<&str> {
         let key = self.key.as_ref()?.expose_secret();
         (key.len() >= SHORTEST_SECRET).then_some(key)
     }

@@ -86,6 +86,21 @@ pub struct Reply {
     pub finish_reason: Option<String>,
 }
 
+impl Reply {
+    /// Whether the endpoint ended it at a limit of its length.
+    pub fn is_cut(&self) -> bool {
+        let reason = self.finish_reason.as_deref().unwrap_or_default();
+        [
+            "length",
+            "max_tokens",
+            "model_length",
+            "model_context_window_exceeded",
+        ]
+        .iter()
+        .any(|limit| reason.eq_ignore_ascii_case(limit))
+    }
+}
+
 /// What happens while a reply arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEvent<'a> {

@@ -1,5 +1,6 @@
 //! OpenAI-compatible Chat Completions: OpenAI, DeepSeek, Ollama, vLLM, llama.cpp and others.
 
+mod failure;
 mod reply;
 mod request;
 
@@ -153,6 +154,13 @@ impl OpenAi {
             }
             let retry_after = retry_after(response.headers(), Timestamp::now());
             let said = self.read_error(response).await?;
+            if let Some(text) = failed_generation(&said) {
+                sink(StreamEvent::Text(&text));
+                return Ok(Reply {
+                    text,
+                    ..Reply::default()
+                });
+            }
             if matches!(status, 400 | 422)
                 && let Some(change) = self.with_dialect(|dialect| dialect.learn(&body, &said))
             {
@@ -164,6 +172,16 @@ impl OpenAi {
             }
             return Err(self.endpoint.failure(status, retry_after, &said));
         }
+    }
+
+    /// The same, with the size of a request that is too long.
+    async fn ask(&self, request: &ChatRequest, sink: &mut Sink<'_>) -> Result<Reply, LlmError> {
+        let mut asked = self.exchange(request, sink).await;
+        if let Err(LlmError::TooLong { characters, .. }) = &mut asked {
+            let contents = request.messages.iter().map(|message| &message.content);
+            *characters = contents.map(|content| content.chars().count()).sum();
+        }
+        asked
     }
 
     async fn post(&self, body: &Map<String, Value>) -> Result<Response, LlmError> {
@@ -244,7 +262,7 @@ impl Provider for OpenAi {
         request: &'a ChatRequest,
         sink: &'a mut Sink<'a>,
     ) -> BoxFuture<'a, Result<Reply, LlmError>> {
-        Box::pin(self.exchange(request, sink))
+        Box::pin(self.ask(request, sink))
     }
 
     fn model(&self) -> &str {
@@ -262,41 +280,6 @@ impl fmt::Debug for OpenAi {
 }
 
 impl Endpoint {
-    /// The error that an HTTP status stands for.
-    fn failure(&self, status: u16, retry_after: Option<Duration>, body: &str) -> LlmError {
-        let host = self.host.clone();
-        let detail = self.redactor.message(body);
-        match status {
-            401 | 403 => LlmError::Unauthorized {
-                host,
-                with_key: self.with_key,
-                detail,
-            },
-            404 => LlmError::ModelNotFound {
-                host,
-                model: self.model.clone(),
-                detail,
-            },
-            // Money does not come back by waiting.
-            429 if !body.contains("insufficient_quota") => LlmError::RateLimited {
-                host,
-                retry_after,
-                detail,
-            },
-            408 | 409 | 425 | 500..=599 => LlmError::Server {
-                host,
-                status,
-                retry_after,
-                detail,
-            },
-            _ => LlmError::Refused {
-                host,
-                status,
-                detail,
-            },
-        }
-    }
-
     fn cut(&self, reason: &str) -> LlmError {
         LlmError::Cut {
             host: self.host.clone(),
@@ -375,6 +358,13 @@ fn is_loopback(url: &Url) -> bool {
             .is_ok_and(|address| address.is_loopback()),
         None => false,
     }
+}
+
+/// What the model wrote, of an endpoint that refuses to pass it on because it is not in the form that was asked for.
+fn failed_generation(body: &str) -> Option<String> {
+    let error = serde_json::from_str::<Value>(body).ok()?;
+    let text = error.pointer("/error/failed_generation")?.as_str()?;
+    (!text.trim().is_empty()).then(|| text.to_owned())
 }
 
 /// The innermost reason; the outer ones name the address.

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::record::Exchange;
-use super::{BoxFuture, ChatRequest, LlmError, Provider, Reply, Sink, StreamEvent};
+use super::{
+    BoxFuture, ChatMessage, ChatRequest, LlmError, Provider, Reply, Role, Sink, StreamEvent,
+};
 use crate::open;
 
 /// Bytes of a replay file.
@@ -99,6 +101,18 @@ impl Replayer {
     }
 }
 
+/// Whether it is known that the reply was given to another request of the person. Only the Planner's first message is
+/// compared: instructions and tasks name the day, the machine and variables, which differ between two equal runs.
+fn is_another(exchange: &Exchange, request: &ChatRequest) -> bool {
+    let first = |messages: &[ChatMessage]| {
+        let mut said = messages.iter().filter(|message| message.role == Role::User);
+        said.next().map(|message| message.content.clone())
+    };
+    exchange.purpose == "planner"
+        && !exchange.messages.is_empty()
+        && first(&exchange.messages) != first(&request.messages)
+}
+
 impl Provider for Replayer {
     fn chat<'a>(
         &'a self,
@@ -107,6 +121,11 @@ impl Provider for Replayer {
     ) -> BoxFuture<'a, Result<Reply, LlmError>> {
         Box::pin(async move {
             let exchange = self.next(&request.purpose)?;
+            if is_another(&exchange, request) {
+                sink(StreamEvent::Notice(
+                    "the reply that follows was recorded for another request than this one",
+                ));
+            }
             let mut rest = exchange.reply.as_str();
             while !rest.is_empty() {
                 let end = rest

@@ -82,17 +82,17 @@ impl<P: Provider> Retry<P> {
             let Some(delay) = self.policy.delay(&error, tried, random) else {
                 return Err(error);
             };
-            if passed_on {
-                sink(StreamEvent::Restart {
-                    reason: &error.to_string(),
-                });
-            }
             tried += 1;
-            sink(StreamEvent::Notice(&format!(
+            let reason = format!(
                 "{error}. Try {tried} of {} follows in {:.1} s.",
                 self.policy.max_retries,
                 delay.as_secs_f64()
-            )));
+            );
+            // A person is told once.
+            sink(match passed_on {
+                true => StreamEvent::Restart { reason: &reason },
+                false => StreamEvent::Notice(&reason),
+            });
             tokio::time::sleep(delay).await;
         }
     }
@@ -119,7 +119,7 @@ mod tests {
     fn server(retry_after: Option<u64>) -> LlmError {
         LlmError::Server {
             host: "h".to_owned(),
-            status: 503,
+            status: Some(503),
             retry_after: retry_after.map(Duration::from_secs),
             detail: String::new(),
         }

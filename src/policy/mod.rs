@@ -19,6 +19,7 @@ mod commands;
 mod namespace;
 mod parse;
 mod paths;
+mod syntax;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 pub use namespace::Namespace;
+pub use syntax::{is_python, needs, redefines};
 
 pub use crate::config::{ALLOWED_MODULES, BLOCKED_FUNCTIONS};
 use crate::printable::escape_line;

@@ -1,5 +1,6 @@
 //! The `heddle` command as a person meets it: the real binary, a real kernel, and what both leave behind.
 
+mod ask;
 mod check;
 mod demo;
 mod doctor;

@@ -29,11 +29,23 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
-/// `reasoning_content` and `reasoning` beside these are thoughts, not a part of the reply.
 #[derive(Deserialize)]
 struct Message {
     content: Option<Content>,
     refusal: Option<String>,
+    /// Thoughts, which are no part of the reply; servers call them by either name.
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    reasoning_content: String,
+    #[serde(default, deserialize_with = "text_or_nothing")]
+    reasoning: String,
+}
+
+/// Text, and nothing where something else stands.
+fn text_or_nothing<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        _ => String::new(),
+    })
 }
 
 #[derive(Deserialize)]
@@ -73,6 +85,10 @@ pub(super) struct Assembler<'a, 's> {
     held: String,
     /// `[DONE]` has come.
     done: bool,
+    /// Characters of thoughts.
+    thought: usize,
+    /// What the model says where it declines.
+    refusal: String,
 }
 
 impl<'a, 's> Assembler<'a, 's> {
@@ -87,6 +103,8 @@ impl<'a, 's> Assembler<'a, 's> {
             reply: Reply::default(),
             held: String::new(),
             done: false,
+            thought: 0,
+            refusal: String::new(),
         }
     }
 
@@ -143,8 +161,14 @@ impl<'a, 's> Assembler<'a, 's> {
             self.done = self.chunks > 0;
             self.body = body;
         }
-        // What comes after the finish reason is a courtesy; a reply that has it is whole.
-        if !self.done && self.reply.finish_reason.is_none() {
+        let ended = self.done || self.reply.finish_reason.is_some();
+        // What comes after the finish reason is a courtesy; a reply that has it is whole. So is an object that is closed.
+        if !ended && cut.is_none() && is_object(&format!("{}{}", self.reply.text, self.held)) {
+            let host = &self.endpoint.host;
+            (self.sink)(StreamEvent::Notice(&format!(
+                "the endpoint {host} ended its reply without saying so; it is whole, and taken"
+            )));
+        } else if !ended {
             return Err(match cut {
                 Some(cut) => cut,
                 None if self.received == 0 || self.body.trim_ascii().is_empty() => {
@@ -156,14 +180,31 @@ impl<'a, 's> Assembler<'a, 's> {
         }
         let rest = std::mem::take(&mut self.held);
         self.emit(&rest);
-        if self.reply.text.is_empty() {
-            self.body.clear();
-            return Err(self.bad_reply(match self.reply.finish_reason.as_deref() {
-                Some("length") => "an empty reply, its length used up before any text",
-                _ => "an empty reply",
-            }));
+        let host = self.endpoint.host.clone();
+        let reason = self.reply.finish_reason.as_deref().unwrap_or_default();
+        if ["content_filter", "sensitive", "safety"].contains(&reason.to_lowercase().as_str()) {
+            let detail = "it ended the reply".to_owned();
+            return Err(LlmError::Filtered { host, detail });
         }
-        Ok(self.reply)
+        if !self.reply.text.trim().is_empty() {
+            return Ok(self.reply);
+        }
+        if !self.refusal.is_empty() {
+            let detail = self.endpoint.redactor.excerpt(&self.refusal);
+            return Err(LlmError::Declined { host, detail });
+        }
+        match (self.reply.is_cut(), self.thought) {
+            (true, characters @ 1..) => Err(LlmError::OnlyThought { host, characters }),
+            (true, 0) => Err(LlmError::Empty {
+                host,
+                why: "its length was used up before any text: raise `llm.max_tokens`",
+            }),
+            (false, _) => Err(LlmError::Empty {
+                host,
+                why: "try again; a local server may mean that the prompt is longer than the context it loaded the \
+                      model with",
+            }),
+        }
     }
 
     fn event(&mut self, data: &[u8]) -> Result<(), LlmError> {
@@ -182,8 +223,10 @@ impl<'a, 's> Assembler<'a, 's> {
             self.body = data.to_vec();
             return Err(self.bad_reply("something that is no chat completion"));
         };
-        if let Some(error) = chunk.error.filter(|error| !error.is_null()) {
-            return Err(self.error(&error, data));
+        if chunk.error.is_some_and(|error| !error.is_null()) {
+            return Err(self
+                .endpoint
+                .failure_in_reply(&String::from_utf8_lossy(data)));
         }
         if chunk.choices.is_some() {
             self.chunks += 1;
@@ -204,7 +247,13 @@ impl<'a, 's> Assembler<'a, 's> {
                 None => String::new(),
             };
             self.text(&text)?;
-            self.text(message.refusal.as_deref().unwrap_or_default())?;
+            self.thought += message.reasoning_content.chars().count();
+            self.thought += message.reasoning.chars().count();
+            let room = self.endpoint.max_reply_bytes;
+            let refusal = message.refusal.unwrap_or_default();
+            if self.refusal.len() + refusal.len() <= room {
+                self.refusal.push_str(&refusal);
+            }
         }
         if let Some(reason) = choice.finish_reason.filter(|reason| !reason.is_empty()) {
             self.reply.finish_reason = Some(self.endpoint.redactor.excerpt(&reason));
@@ -229,22 +278,6 @@ impl<'a, 's> Assembler<'a, 's> {
         }
     }
 
-    /// An error that came with status 200: gateways answer before the model does.
-    fn error(&self, error: &Value, data: &[u8]) -> LlmError {
-        let status = error["code"]
-            .as_u64()
-            .and_then(|code| u16::try_from(code).ok());
-        let body = String::from_utf8_lossy(data);
-        match status {
-            Some(status @ 400..=599) => self.endpoint.failure(status, None, &body),
-            _ => LlmError::BadReply {
-                host: self.endpoint.host.clone(),
-                what: "an error".to_owned(),
-                excerpt: self.endpoint.redactor.message(&body),
-            },
-        }
-    }
-
     fn bad_reply(&self, what: &str) -> LlmError {
         LlmError::BadReply {
             host: self.endpoint.host.clone(),
@@ -262,4 +295,9 @@ impl<'a, 's> Assembler<'a, 's> {
             limit,
         }
     }
+}
+
+/// Whether this is one JSON object from its first brace to its last.
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, Value>>(text.trim()).is_ok()
 }

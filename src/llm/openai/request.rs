@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::{JsonMode, OpenAiSettings};
-use crate::llm::{ChatRequest, ResponseFormat};
+use crate::llm::{ChatMessage, ChatRequest, ResponseFormat, Role};
 
 /// Parameters that a request can do without, in the order in which they are suspected.
 const OPTIONAL: [&str; 9] = [
@@ -42,6 +42,10 @@ const COMPLAINTS: [&str; 10] = [
 pub(super) struct Dialect {
     json_mode: JsonMode,
     max_completion_tokens: bool,
+    /// Replies come whole: this account may not have them streamed.
+    whole: bool,
+    /// There are no system messages: what they say goes before the first message of the user.
+    no_system: bool,
     without: BTreeSet<&'static str>,
 }
 
@@ -50,6 +54,8 @@ impl Dialect {
         Dialect {
             json_mode,
             max_completion_tokens: false,
+            whole: false,
+            no_system: false,
             without: BTreeSet::new(),
         }
     }
@@ -66,10 +72,15 @@ impl Dialect {
         };
         let mut body = Map::new();
         body.insert("model".to_owned(), json!(settings.model));
-        body.insert("messages".to_owned(), json!(request.messages));
-        body.insert("stream".to_owned(), json!(true));
+        let messages = match self.no_system {
+            true => json!(without_system(&request.messages)),
+            false => json!(request.messages),
+        };
+        body.insert("messages".to_owned(), messages);
+        body.insert("stream".to_owned(), json!(!self.whole));
+        let usage = (!self.whole).then(|| json!({"include_usage": true}));
         let optional = [
-            ("stream_options", Some(json!({"include_usage": true}))),
+            ("stream_options", usage),
             ("response_format", self.response_format(request)),
             (max_tokens, settings.max_tokens.map(Value::from)),
             ("temperature", settings.temperature.map(Value::from)),
@@ -106,6 +117,15 @@ impl Dialect {
     /// Learns from `complaint`, the text of a refusal of `body`. Gives what will be different from now on, in
     /// words, or `None` if the refusal has another reason.
     pub(super) fn learn(&mut self, body: &Map<String, Value>, complaint: &str) -> Option<String> {
+        let lower = complaint.to_lowercase();
+        if !self.whole && lower.contains("verified to stream") {
+            self.whole = true;
+            return Some("replies are not streamed".to_owned());
+        }
+        if !self.no_system && refuses_system(&lower) {
+            self.no_system = true;
+            return Some("there are no system messages".to_owned());
+        }
         let parameter = culprit(body, complaint)?;
         Some(match parameter {
             "response_format" if body[parameter]["type"] == "json_schema" => {
@@ -123,6 +143,46 @@ impl Dialect {
         })
     }
 }
+
+/// Whether it is the role `system` that the model does not have.
+fn refuses_system(complaint: &str) -> bool {
+    let role = [
+        "system role",
+        "role system",
+        "system message",
+        "role 'system'",
+        "\"system\"",
+    ];
+    role.iter().any(|role| complaint.contains(role))
+        && COMPLAINTS.iter().any(|words| complaint.contains(words))
+}
+
+/// The messages with what the system says in front of the first that the user says.
+fn without_system(messages: &[ChatMessage]) -> Vec<ChatMessage> {
+    let (system, mut rest): (Vec<ChatMessage>, Vec<ChatMessage>) = messages
+        .iter()
+        .cloned()
+        .partition(|message| message.role == Role::System);
+    let mut said: Vec<String> = system.into_iter().map(|message| message.content).collect();
+    match rest.first_mut().filter(|first| first.role == Role::User) {
+        Some(first) => {
+            said.push(std::mem::take(&mut first.content));
+            first.content = said.join("\n\n");
+        }
+        None => rest.insert(0, ChatMessage::new(Role::User, said.join("\n\n"))),
+    }
+    rest
+}
+
+/// Words by which endpoints say that they cannot hold a reply to JSON, without the parameter's name.
+const NO_JSON_MODE: [&str; 6] = [
+    "json mode",
+    "json_object",
+    "json_schema",
+    "json schema",
+    "structured output",
+    "guided_json",
+];
 
 /// The parameter of `body` that `complaint` is about.
 fn culprit(body: &Map<String, Value>, complaint: &str) -> Option<&'static str> {
@@ -145,6 +205,10 @@ fn culprit(body: &Map<String, Value>, complaint: &str) -> Option<&'static str> {
                 .is_some_and(|named| named.split('.').next() == Some(name))
         })
         .or_else(|| suspects().find(|&name| mentions(complaint, name)))
+        .or_else(|| {
+            let json = NO_JSON_MODE.iter().any(|words| lower.contains(words));
+            (json && body.contains_key("response_format")).then_some("response_format")
+        })
 }
 
 /// Whether `text` has `name` as a word of its own.
