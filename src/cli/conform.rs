@@ -11,7 +11,7 @@ use serde_json::json;
 use super::error::{CliError, Exit};
 use super::mark::{Mark, line};
 use super::trust::Uses;
-use super::{Global, setup};
+use super::{Global, KernelArgs, setup};
 use crate::conform::{Check, Target, Verdict, examine};
 use crate::kernel::{Choice, Grants, Local, Options};
 use crate::open;

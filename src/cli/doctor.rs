@@ -4,7 +4,7 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::Global;
+use super::{Global, KernelArgs};
 use super::error::{CliError, Exit};
 use super::mark::{Mark, line};
 use super::setup::{self, Steps};

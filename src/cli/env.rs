@@ -10,7 +10,7 @@ use super::output::print;
 use super::setup::{self, Steps};
 use super::table::table;
 use super::trust::Uses;
-use super::{Global, own_kernel};
+use super::{Global, KernelArgs, own_kernel};
 use crate::config::KernelMode;
 use crate::kernel::Choice;
 use crate::kernel::packages::{PROPOSAL, Packages, PackagesError, Pin, Requirement};

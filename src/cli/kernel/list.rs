@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::table::{shortened, table};
-use crate::cli::{Global, setup};
+use crate::cli::{Global, KernelArgs, setup};
 use crate::kernel::python::{self, Precautions};
 use crate::kernel::{connections, discovery, prefixes};
 use crate::protocol::ConnectionInfo;
