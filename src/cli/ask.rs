@@ -149,7 +149,8 @@ pub async fn prepare(
             ("llm.replay", model.replay.clone()),
         ],
     )?;
-    own_kernel::unfold(&mut loaded.settings);
+    let judged = setup::precautions(&loaded, true, kernel);
+    own_kernel::unfold(&mut loaded.settings, &judged);
     let llm = setup::provider(&loaded.settings)?;
     let (global, kernel) = (global.clone(), kernel.clone());
     let launcher =

@@ -224,7 +224,8 @@ impl Kernel {
                 ("kernel.name", self.name.clone()),
             ],
         )?;
-        own_kernel::unfold(&mut loaded.settings);
+        let judged = setup::precautions(&loaded, true, &KernelArgs::default());
+        own_kernel::unfold(&mut loaded.settings, &judged);
         let launcher = setup::image_launcher(&loaded.settings).await?;
         tokio::task::spawn_blocking(move || {
             // What code in other modes may have changed is judged whatever this launcher does.

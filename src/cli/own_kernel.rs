@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{KernelMode, Settings};
 use crate::kernel::discovery;
+use crate::kernel::python::Precautions;
 use crate::protocol::KernelSpec;
 
 /// How often one may name another.
@@ -21,8 +22,8 @@ struct Own {
     kernel: Option<String>,
 }
 
-fn find(name: &str, prefixes: &[PathBuf]) -> Option<Own> {
-    let spec = discovery::find(name, prefixes).ok()?.spec.ok()?;
+fn find(name: &str, prefixes: &[PathBuf], precautions: &Precautions) -> Option<Own> {
+    let spec = discovery::find(name, prefixes, precautions).ok()?.spec.ok()?;
     let option = |option: &str| {
         let mut values = spec.argv.iter().filter_map(|it| it.strip_prefix(option));
         values.next()
@@ -35,14 +36,14 @@ fn find(name: &str, prefixes: &[PathBuf]) -> Option<Own> {
 
 /// Puts what a kernelspec of Heddle's own stands for in its place, in the mode of the settings or its own, whichever is
 /// stricter. Whether it was one: in `auto` mode its code runs where a model's would.
-pub fn unfold(settings: &mut Settings) -> bool {
+pub fn unfold(settings: &mut Settings, precautions: &Precautions) -> bool {
     let Some(name) = settings.kernel.name.clone() else {
         return false;
     };
-    let prefixes = crate::kernel::prefixes();
+    let prefixes = crate::kernel::prefixes(precautions);
     let mut next = Some(name);
     for count in 0..MOST {
-        let own = next.as_deref().and_then(|name| find(name, &prefixes));
+        let own = next.as_deref().and_then(|name| find(name, &prefixes, precautions));
         let Some(own) = own else {
             settings.kernel.name = next;
             return count > 0;
@@ -55,13 +56,13 @@ pub fn unfold(settings: &mut Settings) -> bool {
 }
 
 /// The same for a notebook, which was saved with a kernel of this name. It may be anybody's, so it chooses nothing.
-pub fn of_notebook(settings: &mut Settings, name: &str) -> bool {
+pub fn of_notebook(settings: &mut Settings, name: &str, precautions: &Precautions) -> bool {
     let active = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
     let active: Vec<PathBuf> = active
         .filter_map(std::env::var_os)
         .map(PathBuf::from)
         .collect();
-    let own = find(name, &active);
+    let own = find(name, &active, precautions);
     if let Some(own) = &own {
         tighten(settings, own.mode);
     }

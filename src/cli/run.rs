@@ -76,12 +76,13 @@ impl Run {
                 ("kernel.name", self.kernel.kernel.clone()),
             ],
         )?;
-        let mut own = own_kernel::unfold(&mut loaded.settings);
+        let judged = setup::precautions(&loaded, true, &self.kernel);
+        let mut own = own_kernel::unfold(&mut loaded.settings, &judged);
         if let Program::Notebook(notebook) = &program
             && let Some(name) = notebook.kernel()
             && loaded.settings.kernel.name.is_none()
         {
-            own |= own_kernel::of_notebook(&mut loaded.settings, &name);
+            own |= own_kernel::of_notebook(&mut loaded.settings, &name, &judged);
         }
         let settings = loaded.settings.clone();
         // Who asks for `auto` by name wants what it gives to a model's code, which is never `local` by itself. A kernel

@@ -7,10 +7,11 @@ use clap::Subcommand;
 use super::error::{CliError, Exit};
 use super::output::{Output, print};
 use super::table::{shortened, table};
-use super::terminal::{Terminal, safe};
+use super::terminal::Terminal;
 use super::trust::Uses;
 use super::{Global, Json, KernelArgs, ModelArgs, ask, chat, kept, keyboard, renderer, setup};
 use crate::event::{Sink, Status};
+use crate::printable::escape_line;
 use crate::session::whereabouts::{Way, Whereabouts, noted};
 use crate::session::{self, SessionId, Sessions, Summary, Workspace, export};
 
@@ -251,10 +252,11 @@ fn row(summary: &Summary, kernel: &str) -> [String; 6] {
         status.to_owned(),
         kernel.to_owned(),
         // Code may have written it.
-        safe(&shortened(
+        escape_line(&shortened(
             summary.first_message.as_deref().unwrap_or(""),
             REQUEST,
-        )),
+        ))
+        .into_owned(),
     ]
 }
 
@@ -332,7 +334,7 @@ fn import(global: &Global, id: Option<&str>) -> Result<Exit, CliError> {
         print(&format!(
             "{}  {}\n",
             summary.id,
-            safe(&shortened(request, REQUEST))
+            escape_line(&shortened(request, REQUEST))
         ))?;
     }
     Ok(Exit::Done)

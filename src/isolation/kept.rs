@@ -28,6 +28,12 @@ pub(super) const TOOLS: &[&str] = &[
     ".mcp.json",
 ];
 
+/// Whether a path has the name of Heddle's settings in a project.
+pub(crate) fn is_settings(path: &Path) -> bool {
+    path.file_name()
+        .is_some_and(|name| PROJECT_FILES.iter().any(|own| name == *own))
+}
+
 /// How code sees such a file or folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
@@ -131,8 +137,7 @@ impl Kept {
     /// it. `None` where none of them is concerned.
     pub fn notice(&self, enforced: bool) -> Option<String> {
         let is_own = |path: &Path| {
-            let name = path.file_name().unwrap_or_default();
-            name == PACKAGES || PROJECT_FILES.iter().any(|own| name == *own)
+            is_settings(path) || path.file_name().is_some_and(|name| name == PACKAGES)
         };
         let tools: Vec<&PathBuf> = self
             .shown(Access::ReadOnly)

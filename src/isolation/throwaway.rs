@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::landlock;
 use super::level::Level;
+use super::resolve::{FileId, Granted};
 use super::sandbox::Sandbox;
 use super::supervisor::{Report, SUBCOMMAND};
 
@@ -53,10 +54,20 @@ impl Throwaway<'_> {
     }
 
     fn run_at(&self, level: Level) -> Result<Vec<u8>, String> {
+        let granted = |path: &PathBuf| {
+            let meta = std::fs::metadata(path)
+                .map_err(|error| format!("{} cannot be used: {error}", path.display()))?;
+            Ok::<_, String>(Granted {
+                path: path.clone(),
+                id: FileId::of(&meta),
+            })
+        };
         let sandbox = Sandbox {
             level,
-            read: self.read.clone(),
+            read: self.read.iter().map(granted).collect::<Result<_, _>>()?,
+            hide: Vec::new(),
             write: Vec::new(),
+            exposed: Vec::new(),
             keep: Default::default(),
             network: false,
             memory: 1 << 30,

@@ -132,7 +132,8 @@ impl Install {
             }
             None => setup::load(global, Uses::PLAN, &flags)?,
         };
-        own_kernel::unfold(&mut loaded.settings);
+        let judged = setup::precautions(&loaded, true, &self.kernel);
+        own_kernel::unfold(&mut loaded.settings, &judged);
         Ok(loaded)
     }
 

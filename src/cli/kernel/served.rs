@@ -242,8 +242,10 @@ impl Served {
             tell(Said::Warning(warning.clone()));
         }
         // Looks for kernelspecs, also by asking a Python.
+        let args = self.reader.args.clone();
         let unfolded = tokio::task::spawn_blocking(move || {
-            own_kernel::unfold(&mut loaded.settings);
+            let judged = setup::precautions(&loaded, true, &args);
+            own_kernel::unfold(&mut loaded.settings, &judged);
             loaded
         });
         let loaded = unfolded
