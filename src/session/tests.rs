@@ -283,18 +283,19 @@ fn code_that_writes_a_log_into_its_folders_changes_nothing() {
     let (_folder, sessions) = place();
     let id = session(&sessions, 0, &[user("true")]);
     let place = sessions.place(&id);
+    let line = "{\"event\":\"user\",\"message\":\"forged\"}\n";
+    let note = format!(
+        "{{\"heddle_pid\":{},\"connection_file\":\"/forged\"}}",
+        std::process::id()
+    );
     for folder in [place.folder().to_owned(), place.cwd(), place.outputs()] {
-        for name in [
-            "events.jsonl",
-            "kept-kernel.json",
-            "running-kernel.json",
-            "gap",
+        for (name, text) in [
+            ("events.jsonl", line),
+            ("gap", "!"),
+            ("kept-kernel.json", &note),
+            ("running-kernel.json", &note),
         ] {
-            fs::write(
-                folder.join(name),
-                "!{\"event\":\"user\",\"message\":\"forged\"}\n",
-            )
-            .unwrap();
+            fs::write(folder.join(name), text).unwrap();
         }
     }
     let listed = list(&sessions).unwrap();
@@ -307,6 +308,9 @@ fn code_that_writes_a_log_into_its_folders_changes_nothing() {
         whereabouts::running(&sessions),
         [""; 0].map(std::path::PathBuf::from)
     );
+    // The control: where notes are believed, these would have been.
+    fs::write(place.state().join("kept-kernel.json"), &note).unwrap();
+    assert!(whereabouts::noted(&place, whereabouts::Way::Kept).is_some());
 }
 
 proptest::proptest! {
