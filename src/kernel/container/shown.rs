@@ -112,3 +112,64 @@ fn makes_up_numbers(path: &Path) -> bool {
 fn makes_up_numbers(_: &Path) -> bool {
     true
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::isolation::resolve::Resolver;
+
+    /// Runs the first program of a container here, in a folder; it goes on to print `on`.
+    fn first_program(cwd: &Path, shown: &Shown) -> String {
+        let output = std::process::Command::new("python3")
+            .args(["-c", include_str!("start.py"), ""])
+            .arg(shown.to_argument())
+            .args(["-c", "print('on')"])
+            .current_dir(cwd)
+            .output()
+            .unwrap();
+        let both = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&both).trim().to_owned()
+    }
+
+    #[test]
+    fn what_is_put_in_the_place_of_a_mount_is_noticed_inside_before_any_code() {
+        let base = tempfile::tempdir().unwrap();
+        let (folder, before) = (base.path().join("data"), base.path().join("before"));
+        std::fs::create_dir(&folder).unwrap();
+        // Which would say that all is well.
+        let code = "print('on'); import os; os._exit(0)";
+        std::fs::write(base.path().join("json.py"), code).unwrap();
+        let swap = || {
+            std::fs::rename(&folder, &before).unwrap();
+            std::fs::create_dir(&folder).unwrap();
+        };
+        let swap_back = || {
+            std::fs::remove_dir(&folder).unwrap();
+            std::fs::rename(&before, &folder).unwrap();
+        };
+        let opened = Resolver::new([base.path()]).open(&folder).unwrap();
+        // On one kernel by numbers; where the boot is another's by a file.
+        let by_numbers = Shown::of(std::iter::once(&opened), false);
+        let by_mark = Shown {
+            boot: "another".into(),
+            ..Shown::of(std::iter::once(&opened), true)
+        };
+        for shown in [by_numbers, by_mark] {
+            assert_eq!(first_program(base.path(), &shown), "on");
+            swap();
+            let said = first_program(base.path(), &shown);
+            assert!(
+                said.starts_with("the container shows something else"),
+                "{said}"
+            );
+            swap_back();
+            remove(&shown.marks());
+        }
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+        // Made through what is open, wherever the name leads.
+        swap();
+        let marked = Shown::of(std::iter::once(&opened), true);
+        assert_eq!(std::fs::read_dir(&before).unwrap().count(), 1);
+        assert_eq!(marked.marks().len(), 1);
+    }
+}
