@@ -9,6 +9,7 @@ use super::setup;
 use super::terminal::safe;
 use crate::agent::approval::{Approver, Decision, Nobody, Question, decision, is_no, rejected};
 use crate::executor::Input;
+use crate::kernel::python;
 
 /// Whether somebody can be asked.
 pub fn is_present() -> bool {
@@ -73,9 +74,12 @@ fn edited(text: &str) -> Result<String, String> {
         .tempfile()
         .map_err(failed)?;
     std::fs::write(file.path(), text).map_err(failed)?;
+    // Code may have put a program of that name where it works, or into an environment that is active.
+    let precautions = setup::precautions_with(std::iter::empty());
     // As a shell splits it: EDITOR may hold options.
-    let status = std::process::Command::new("sh")
+    let status = std::process::Command::new("/bin/sh")
         .args(["-c", "exec $0 \"$1\""])
+        .env("PATH", python::path_outside(&precautions))
         .arg(&editor)
         .arg(file.path())
         .status()
