@@ -8,6 +8,7 @@ use super::keyboard::Keyboard;
 use super::setup;
 use super::terminal::{self, before_question};
 use crate::agent::approval::{Approver, Decision, Nobody, Question, decision, is_no, rejected};
+use crate::kernel::python;
 use crate::printable::{escape, escape_line};
 
 /// Whether somebody can be asked.
@@ -73,9 +74,12 @@ fn edited(text: &str) -> Result<String, String> {
         .tempfile()
         .map_err(failed)?;
     std::fs::write(file.path(), text).map_err(failed)?;
+    // Code may have put a program of that name where it works, or into an environment that is active.
+    let precautions = setup::precautions_with(std::iter::empty());
     // As a shell splits it: EDITOR may hold options.
-    let status = std::process::Command::new("sh")
+    let status = std::process::Command::new("/bin/sh")
         .args(["-c", "exec $0 \"$1\""])
+        .env("PATH", python::path_outside(&precautions))
         .arg(&editor)
         .arg(file.path())
         .status()

@@ -468,19 +468,28 @@ pub fn choose_kernel_telling(
 /// What this machine's interpreters are judged by, for code that can write to the project, to the working directory and
 /// to what else is granted.
 pub fn precautions(loaded: &Loaded, isolated: bool, args: &KernelArgs) -> Precautions {
-    let cwd = std::env::current_dir().ok();
-    let own = cwd.as_deref().map(own_folder);
     // What cannot be granted is told where it is to be granted.
     let granted = grants(loaded, args).map_or_else(|_| Vec::new(), |it| it.mounts);
     let granted = granted.into_iter().filter(|mount| mount.writable);
-    let folders = own.into_iter().chain(cwd).chain(loaded.project_dir.clone());
-    let folders = folders.chain(granted.map(|mount| mount.path));
+    let folders = loaded.project_dir.clone().into_iter();
+    Precautions {
+        isolated,
+        ..precautions_with(folders.chain(granted.map(|mount| mount.path)))
+    }
+}
+
+/// The same, for code that works here and can write to these folders too.
+pub fn precautions_with(folders: impl Iterator<Item = PathBuf>) -> Precautions {
+    let cwd = std::env::current_dir().ok();
+    let own = cwd.as_deref().map(own_folder);
+    let here = own.into_iter().chain(cwd);
     Precautions {
         // A home, for one, is never given to code as a whole.
-        folders: folders
+        folders: here
+            .chain(folders)
             .filter(|folder| places::refusal(folder).is_none())
             .collect(),
-        isolated,
+        isolated: true,
         refusal: places::refusal_of_python,
         out_of_reach: |path| places::secret(path).is_some(),
     }

@@ -109,6 +109,30 @@ pub fn find(precautions: &Precautions) -> Result<Option<Python>, KernelError> {
     Ok(is_complete(&home).then(|| managed(home, precautions)))
 }
 
+/// `sys.prefix` of the active environment, else of `python3`; `None` where there is none that can be asked.
+pub fn active_prefix(precautions: &Precautions) -> Option<PathBuf> {
+    let active = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter();
+    let mut active = active.filter_map(std::env::var_os).map(PathBuf::from);
+    let python3 = || {
+        let known = examine(&on_path("python3").next()?, precautions).ok()??;
+        Some(known.answer.prefix)
+    };
+    active
+        .find(|prefix| prefix.join("bin/python").is_file())
+        .or_else(python3)
+}
+
+/// The folders of PATH in which code has nothing to put programs: an environment that is active comes first there.
+pub fn path_outside(precautions: &Precautions) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let keeps = |folder: &PathBuf| {
+        let program = folder.join("sh");
+        folder.is_absolute() && !precautions.covers(&program) && !standing::is_environment(folder)
+    };
+    let kept = std::env::split_paths(&path).filter(keeps);
+    std::env::join_paths(kept).unwrap_or_default()
+}
+
 /// The Python at this very path.
 ///
 /// # Errors

@@ -24,6 +24,12 @@ fn environment(place: &mut Place, name: &str) -> PathBuf {
     let theirs = python.prefix.join(&site);
     let line = theirs.display().to_string();
     std::fs::write(root.join(&site).join("theirs.pth"), line).unwrap();
+    // Who asks whether it is there sees the environment alone.
+    let copied = Command::new("cp")
+        .arg("-r")
+        .args([theirs.join("ipykernel"), root.join(&site)])
+        .status();
+    assert!(copied.unwrap().success());
     std::fs::copy(python.prefix.join("pyvenv.cfg"), root.join("pyvenv.cfg")).unwrap();
     let real = python.executable.canonicalize().unwrap();
     std::os::unix::fs::symlink(real, root.join("bin/python")).unwrap();
@@ -82,12 +88,12 @@ fn one_whose_parent_was_swapped_is_not_executed_outside_at_a_restart_nor_by_anot
         // Whether it then runs in the sandbox is its own affair.
         let _ = kernel.executor.restart().await;
         kernel.end().await;
-        let said = place
-            .command(&["run", "-c", "print(6 * 7)"])
+        // Another process asks it about itself.
+        let listed = place
+            .command(&["kernel", "list"])
             .env("VIRTUAL_ENV", &root)
-            .output()
-            .unwrap();
-        eprintln!("{said:?}");
+            .output();
+        assert!(listed.unwrap().status.success());
         assert_works(&program, &mark);
     });
 }
@@ -121,8 +127,8 @@ fn one_that_code_has_written_to_is_asked_in_a_sandbox_by_whoever_uses_it_later()
             "-c",
             "import sys; print(sys.prefix)",
         ];
-        let later = |place: &Place, folder: &Path| {
-            let mut command = place.command(&arguments);
+        let later = |place: &Place, folder: &Path, arguments: &[&str]| {
+            let mut command = place.command(arguments);
             let said = command
                 .env("VIRTUAL_ENV", &root)
                 .current_dir(folder)
@@ -132,7 +138,7 @@ fn one_that_code_has_written_to_is_asked_in_a_sandbox_by_whoever_uses_it_later()
             said
         };
         for folder in [place.workspace.path(), elsewhere.path()] {
-            let said = later(&place, folder);
+            let said = later(&place, folder, &arguments);
             let printed = String::from_utf8_lossy(&said.stdout);
             assert_eq!(Path::new(printed.trim()), root, "{said:?}");
         }
@@ -149,7 +155,7 @@ fn one_that_code_has_written_to_is_asked_in_a_sandbox_by_whoever_uses_it_later()
         kernel.printed(&plant(&program, &mark, &real)).await;
         kernel.end().await;
         for folder in [place.workspace.path(), elsewhere.path()] {
-            later(&place, folder);
+            later(&place, folder, &["kernel", "list"]);
         }
         assert_works(&program, &mark);
     });

@@ -11,8 +11,7 @@ use crate::cli::setup::{self, Author};
 use crate::cli::trust::{self, Uses};
 use crate::cli::{Global, KernelArgs, own_kernel};
 use crate::config::{KernelMode, Loaded};
-use crate::kernel::python::Precautions;
-use crate::kernel::{Choice, Kernel, discovery};
+use crate::kernel::{Choice, Kernel, discovery, python};
 use crate::protocol::content::KernelInfoReply;
 use crate::protocol::kernelspec::is_valid_name;
 use crate::protocol::{Content, InterruptMode, KernelSpec};
@@ -201,7 +200,7 @@ impl Uninstall {
             true => self.place.kernels()?.join(self.name.to_ascii_lowercase()),
             false => {
                 // Only looked for: nothing of it is started.
-                let precautions = Precautions::default();
+                let precautions = setup::precautions_with(std::iter::empty());
                 let prefixes = crate::kernel::prefixes(&precautions);
                 discovery::find(&self.name, &prefixes, &precautions)?.folder
             }
@@ -256,17 +255,12 @@ impl Where {
 
 /// `sys.prefix` of the Python that is active.
 fn active_prefix() -> Result<PathBuf, CliError> {
-    let asked = std::process::Command::new("python3")
-        .args(["-c", "import sys; print(sys.prefix)"])
-        .output();
-    match asked {
-        Ok(output) if output.status.success() => Ok(PathBuf::from(
-            String::from_utf8_lossy(&output.stdout).trim_end(),
-        )),
-        _ => Err(CliError::Missing(
+    let precautions = setup::precautions_with(std::iter::empty());
+    python::active_prefix(&precautions).ok_or_else(|| {
+        CliError::Missing(
             "--sys-prefix: no python3 can be run here. Activate an environment, or use --prefix DIR".into(),
-        )),
-    }
+        )
+    })
 }
 
 /// Starts the kernel once, as front ends will, and gives what it says of itself, and the Python that was chosen for it.

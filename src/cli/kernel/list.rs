@@ -8,8 +8,7 @@ use crate::cli::error::{CliError, Exit};
 use crate::cli::output::print;
 use crate::cli::table::{shortened, table};
 use crate::cli::{Global, KernelArgs, setup};
-use crate::kernel::python::{self, Precautions};
-use crate::kernel::{connections, discovery, prefixes};
+use crate::kernel::{connections, discovery, prefixes, python};
 use crate::protocol::ConnectionInfo;
 
 /// Columns of a running kernel's name.
@@ -20,7 +19,7 @@ pub async fn run(global: &Global) -> Result<Exit, CliError> {
     let loaded = setup::read(global, &[]).ok();
     let precautions = match &loaded {
         Some(loaded) => setup::precautions(loaded, true, &KernelArgs::default()),
-        None => Precautions::default(),
+        None => setup::precautions_with(std::iter::empty()),
     };
     let (python, problem) = match python::find(&precautions) {
         Ok(python) => (python, None),

@@ -205,6 +205,13 @@ fn hops(path: &Path) -> Vec<PathBuf> {
     hops
 }
 
+/// Whether a folder of programs is that of an environment.
+pub(super) fn is_environment(bin: &Path) -> bool {
+    let root = real(bin);
+    let root = root.parent().unwrap_or(&root);
+    MARKS.iter().any(|mark| root.join(mark).exists()) && !root.join(CONDA).exists()
+}
+
 /// Whether the user, and so code of an earlier command, can change an interpreter or what is around it.
 fn is_writable(interpreter: &Path, root: &Path) -> bool {
     let user = Uid::effective();
