@@ -325,13 +325,16 @@ impl Relay {
 
     /// Waits until none of these cells waits for its `idle` any more. Safe to cancel.
     pub async fn ended(&self, cells: &[String]) {
-        let waits = || {
+        let waits = |id: &String| {
             let all = lock(&self.requests);
-            let request = |id| all.get(id).is_some_and(|request| request.replied.is_some());
-            cells.iter().any(|id| request(id))
+            all.get(id).is_some_and(|request| request.replied.is_some())
         };
         // Its sender lives as long as we do.
-        let _ = self.ends.subscribe().wait_for(|()| !waits()).await;
+        let _ = self
+            .ends
+            .subscribe()
+            .wait_for(|()| !cells.iter().any(waits))
+            .await;
     }
 
     /// Ends these cells in place of the kernel, where their `idle` has still not come.

@@ -19,7 +19,11 @@ const GRACE: Duration = Duration::from_secs(3);
 /// Interrupts that a cell may swallow before its kernel is ended.
 const PATIENCE: u32 = 3;
 /// Longest text of one event, in bytes: kernels send what a fifth of a second printed at once, however much that is.
-const LONGEST_TEXT: usize = 1 << 20;
+/// Between two of them it is looked whether the person wants to see more: a reader may be slow.
+const LONGEST_TEXT: usize = 64 << 10;
+/// Bytes of output that are still shown after an interrupt. What had been printed by then may be far more than whoever
+/// reads it can take, and is not what they wait for.
+const AFTERMATH: usize = 64 << 10;
 /// Bytes of the end of stderr that are looked through for an error.
 const LAST_WORDS: usize = 4096;
 
@@ -42,6 +46,12 @@ struct Cell<'a> {
     table: bool,
     /// The rich outputs that were saved as files, and their bytes; no more are saved at `usize::MAX`.
     saved: (usize, usize),
+    /// Presses that nobody has taken yet.
+    interrupts: Interrupts,
+    /// Bytes that may still be shown, once the cell was interrupted.
+    aftermath: Option<usize>,
+    /// Bytes that were not shown.
+    left_out: usize,
     /// The error as the reply has it, which may come before the output that says the same.
     replied: Option<(String, String, Vec<String>)>,
     outcome: Outcome,
@@ -68,6 +78,9 @@ pub(super) async fn run(
         last_words: String::new(),
         table: false,
         saved: (0, 0),
+        interrupts: interrupts.clone(),
+        aftermath: None,
+        left_out: 0,
         replied: None,
         outcome: Outcome::new(),
         executor,
@@ -228,6 +241,7 @@ impl Cell<'_> {
     /// Interrupts the cell for the `nth` time; one that swallows every interrupt loses its kernel, or if that is not
     /// ours, our attention: false.
     fn interrupt(&mut self, nth: u32, alarm: &mut Option<Instant>) -> bool {
+        self.aftermath.get_or_insert(AFTERMATH);
         if nth <= PATIENCE {
             self.executor.kernel.interrupt();
             *alarm = Some(Instant::now() + GRACE);
@@ -310,16 +324,29 @@ impl Cell<'_> {
             _ => self.stdout.push(&text),
         }
         let mut rest = text.as_str();
-        while rest.len() > LONGEST_TEXT {
+        while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.floor_char_boundary(LONGEST_TEXT));
-            self.sink.emit(Event::Stream {
-                name: name.clone(),
-                text: piece.to_owned(),
-            });
+            self.show(&name, piece);
             rest = after;
         }
-        let text = rest.to_owned();
-        self.sink.emit(Event::Stream { name, text });
+    }
+
+    /// Shows a piece of text, unless the person has had enough.
+    fn show(&mut self, name: &str, text: &str) {
+        if self.interrupts.is_waiting() {
+            self.aftermath.get_or_insert(AFTERMATH);
+        }
+        if let Some(left) = &mut self.aftermath {
+            if *left < text.len() {
+                self.left_out += text.len();
+                return;
+            }
+            *left -= text.len();
+        }
+        self.sink.emit(Event::Stream {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        });
     }
 
     fn display(
@@ -451,7 +478,13 @@ impl Cell<'_> {
         }
     }
 
-    async fn finish(self) -> Outcome {
+    async fn finish(mut self) -> Outcome {
+        if self.left_out > 0 {
+            self.warn(format!(
+                "{} bytes that the cell had printed when it was interrupted are left out",
+                self.left_out
+            ));
+        }
         let mut outcome = self.outcome;
         let folder = self.executor.kernel.cwd();
         outcome.stdout = self.stdout.finish(folder);

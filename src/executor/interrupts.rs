@@ -56,6 +56,11 @@ impl Interrupts {
         self.waiting.store(false, Ordering::SeqCst);
     }
 
+    /// Whether there is a press that nobody has taken.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
     /// Forgets presses that are meant for something that has ended.
     pub fn forget(&mut self) {
         self.presses.mark_unchanged();

@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(read(&log, 1).await, "large");
     }
 
-    #[tokio::test(start_paused = false)]
+    #[tokio::test]
     async fn one_that_reads_nothing_is_not_waited_for_and_one_that_reads_is() {
         let log = Arc::new(Log::new(1 << 20));
         let _idle = log.join(1);

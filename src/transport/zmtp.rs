@@ -315,8 +315,8 @@ mod tests {
             .unwrap();
         peer.write_all(&[7; 20_000]).await.unwrap();
         drop(peer);
-        let mut most = 0;
-        let read = reader.message(&Limits::default(), |held| {
+        let (limits, mut most) = (Limits::default(), 0);
+        let read = reader.message(&limits, |held| {
             most = most.max(held);
             true
         });
@@ -327,7 +327,8 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (_peer, _, _reader, mut writer) = shaken(1 << 10, Duration::from_millis(50)).await;
-        let written = writer.message(&[Bytes::from(vec![1; 1 << 20])]).await;
+        let large = [Bytes::from(vec![1; 1 << 20])];
+        let written = writer.message(&large).await;
         assert_eq!(written.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

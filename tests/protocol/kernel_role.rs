@@ -189,10 +189,9 @@ async fn what_a_client_sent_is_received_though_it_takes_no_answer_any_more() {
     let mut router = Router::bind(address.clone()).await.unwrap();
     let mut leaving = raw(&address).await;
     shake(&mut leaving, "DEALER").await;
-    for number in 0..SENT {
-        let message = frame(0, &number.to_be_bytes());
-        leaving.write_all(&message).await.unwrap();
-    }
+    let messages = (0..SENT).flat_map(|number| frame(0, &number.to_be_bytes()));
+    let messages: Vec<u8> = messages.collect();
+    leaving.write_all(&messages).await.unwrap();
     drop(leaving);
     let first = router.recv().await.unwrap();
     router

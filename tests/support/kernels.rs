@@ -105,10 +105,10 @@ impl Ran {
     }
 }
 
-/// The next that comes for a request, and soon.
+/// The next that comes for a request. Its kernel may still have to start, on a busy machine.
 pub async fn next(exchange: &mut Exchange) -> Option<Popped<Incoming>> {
-    let next = tokio::time::timeout(Duration::from_secs(15), exchange.next()).await;
-    next.expect("something comes within 15 s")
+    let next = tokio::time::timeout(Duration::from_secs(60), exchange.next()).await;
+    next.expect("something comes within 60 s")
 }
 
 /// Takes everything that comes for a request.
