@@ -117,7 +117,7 @@ async fn what_other_clients_do_is_shown_as_theirs_and_cannot_steer_the_terminal(
     let mut terminal = attach(&world, &kernel).await;
     terminal.press("half typed");
     run(&client, "print('theirs\\x1b]0;title\\x07\\x1b[2J')\n6*7").await;
-    let shown = terminal.until("42").await;
+    let shown = terminal.until("Out[1]: 42").await;
     assert!(shown.contains("In [1]: print('theirs"), "{shown}");
     assert!(
         shown.contains("] theirs\\x1b]0;title\\x07\\x1b[2J"),
