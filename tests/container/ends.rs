@@ -361,12 +361,11 @@ fn no_container_outlives_a_heddle_and_its_keeper() {
         let mut living = living;
         living.kill();
         eventually(Duration::from_secs(3), || !living.has_container(host));
-        // The mount goes with the end of the next kernel that comes later.
-        assert!(session.has_mount());
+        // The mount goes with the end of the next kernel that comes later, if not before.
         std::thread::sleep(Duration::from_secs(11));
         let mut next = Session::start(host, "");
         next.kill();
-        eventually(Duration::from_secs(3), || !session.has_mount());
+        eventually(Duration::from_secs(30), || !session.has_mount());
         std::fs::remove_dir_all(&session.folder).unwrap();
     });
 }

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use heddle::isolation::level::Level;
-use heddle::kernel::container::Reach;
 
 use crate::everywhere;
 use crate::place::{Mode, Place, Running};
@@ -56,10 +55,8 @@ const DEPENDS: &[&str] = &[
 fn left_open(mode: Mode) -> Vec<&'static str> {
     match mode {
         Mode::Local => vec![],
-        // All of these are about what is the container's own.
-        Mode::Container(Reach::Sockets) => OWN.into(),
-        // Whoever stops the relay of its own kernel stops itself.
-        Mode::Container(Reach::Streams) => [OWN, &["stop the supervisor"]].concat(),
+        // These are about what is the container's own.
+        Mode::Container(_) => vec!["stat /etc/shadow", "write beside the workspace"],
         Mode::Sandbox(Level::Namespaces) => vec![],
         Mode::Sandbox(Level::Landlock(6..)) => vec![
             "chmod a key",
@@ -77,20 +74,6 @@ fn left_open(mode: Mode) -> Vec<&'static str> {
         ],
     }
 }
-
-/// What a container has of its own: a password file, temporary files, a first process and what starts its Python.
-const OWN: &[&str] = &[
-    "list the supervisor's files",
-    "open the supervisor's memory",
-    "open the supervisor's program",
-    "read the first process's environment",
-    "read the supervisor's environment",
-    "see the first process's root",
-    "see the supervisor's root",
-    "slow the supervisor",
-    "stat /etc/shadow",
-    "write beside the workspace",
-];
 
 async fn attack(place: &Place) -> BTreeSet<String> {
     let host = Victim::new();
