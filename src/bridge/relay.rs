@@ -610,7 +610,7 @@ mod tests {
                 // A second one is nobody's.
                 reply();
                 assert!(!relay.has_cells());
-                assert_eq!(relay.unfinished(), [id.clone()]);
+                assert_eq!(relay.unfinished(), std::slice::from_ref(&id));
                 assert!(relay.ended(&relay.unfinished()).now_or_never().is_none());
                 state(ExecutionState::Idle);
             } else {
@@ -618,7 +618,12 @@ mod tests {
                 assert!(relay.has_cells());
                 reply();
             }
-            assert!(relay.ended(&[id.clone()]).now_or_never().is_some());
+            assert!(
+                relay
+                    .ended(std::slice::from_ref(&id))
+                    .now_or_never()
+                    .is_some()
+            );
             assert!(!relay.has_cells() && lock(&relay.requests).is_empty());
         }
     }

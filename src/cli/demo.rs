@@ -37,7 +37,8 @@ impl Demo {
             setup::launcher(&loaded.settings, Author::Person, &mut setup::Said::print).await?;
         let for_setup = global.clone();
         let setup = tokio::task::spawn_blocking(move || {
-            let precautions = setup::precautions(&loaded, launcher.isolates(), &KernelArgs::default());
+            let precautions =
+                setup::precautions(&loaded, launcher.isolates(), &KernelArgs::default());
             let choice = setup::managed_kernel(&*launcher, &precautions)?;
             setup::conversation(
                 &for_setup,

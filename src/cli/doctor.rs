@@ -4,10 +4,10 @@ use std::io::Write;
 
 use clap::Args;
 
-use super::{Global, KernelArgs};
 use super::error::{CliError, Exit};
 use super::mark::{Mark, line};
 use super::setup::{self, Steps};
+use super::{Global, KernelArgs};
 use crate::config;
 use crate::doctor::{Check, Examination, News, Verdict, examine};
 use crate::printable::escape;

@@ -23,7 +23,10 @@ struct Own {
 }
 
 fn find(name: &str, prefixes: &[PathBuf], precautions: &Precautions) -> Option<Own> {
-    let spec = discovery::find(name, prefixes, precautions).ok()?.spec.ok()?;
+    let spec = discovery::find(name, prefixes, precautions)
+        .ok()?
+        .spec
+        .ok()?;
     let option = |option: &str| {
         let mut values = spec.argv.iter().filter_map(|it| it.strip_prefix(option));
         values.next()
@@ -43,7 +46,9 @@ pub fn unfold(settings: &mut Settings, precautions: &Precautions) -> bool {
     let prefixes = crate::kernel::prefixes(precautions);
     let mut next = Some(name);
     for count in 0..MOST {
-        let own = next.as_deref().and_then(|name| find(name, &prefixes, precautions));
+        let own = next
+            .as_deref()
+            .and_then(|name| find(name, &prefixes, precautions));
         let Some(own) = own else {
             settings.kernel.name = next;
             return count > 0;

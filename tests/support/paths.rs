@@ -268,6 +268,7 @@ fn nested(place: &Place, folder: &Path) -> heddle::kernel::python::Python {
         executable: folder.join("bin/python"),
         prefix: folder.to_path_buf(),
         managed: false,
+        precautions: Default::default(),
     }
 }
 

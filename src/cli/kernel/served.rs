@@ -344,8 +344,7 @@ impl Served {
             Whose::Notebook(_) => setup::working_directory(&*launcher, tell)?,
             Whose::Session(workspace) => workspace.cwd(),
         };
-        let mut options =
-            setup::kernel_options(loaded, launcher, choice, &cwd, &self.reader.args)?;
+        let mut options = setup::kernel_options(loaded, launcher, choice, &cwd, &self.reader.args)?;
         options.grants = grants;
         let launcher = &*options.launcher;
         setup::tell_grants(

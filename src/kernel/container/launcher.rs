@@ -114,7 +114,8 @@ impl Container {
         let mut kept =
             Kept::find(&written, launch.grants.git_config).map_err(KernelError::Launch)?;
         if let Some(project) = project {
-            kept.settings_of(&project.path).map_err(KernelError::Launch)?;
+            kept.settings_of(&project.path)
+                .map_err(KernelError::Launch)?;
         }
         let opened = with_kept(opened, &kept, &resolver).map_err(failed)?;
         let launch = Launch {
