@@ -323,7 +323,8 @@ mod tests {
         for text in ["1 of 1000", "b", "2 of 2000", "e", "f"] {
             assert_eq!(read(&log, 1).await, text);
         }
-        assert_eq!((log.lock().bytes, log.lock().entries.len()), (0, 0));
+        let state = log.lock();
+        assert_eq!((state.bytes, state.entries.len()), (0, 0));
     }
 
     #[tokio::test]
