@@ -6,20 +6,31 @@
 
 use crate::llm::{ChatMessage, Role};
 
-/// Characters of one role's past. Well inside the context of today's models, and half of it stays after a cut.
-const BUDGET: usize = 60_000;
-
 /// What stands in for what was cut off.
 const CUT: &str =
     "(Earlier parts of this conversation are left out. Variables and files made then still exist.)";
 
 /// The past as one role sees it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Thread {
     messages: Vec<ChatMessage>,
+    /// The most characters of it; half of them stay after a cut.
+    budget: usize,
 }
 
 impl Thread {
+    pub fn new(budget: usize) -> Thread {
+        Thread {
+            messages: Vec::new(),
+            budget,
+        }
+    }
+
+    /// From the next message on.
+    pub fn set_budget(&mut self, budget: usize) {
+        self.budget = budget;
+    }
+
     /// Adds what the role is told. Two messages of one side in a row become one: many endpoints want them to alternate.
     pub fn told(&mut self, content: impl Into<String>) {
         self.add(Role::User, content.into());
@@ -51,11 +62,11 @@ impl Thread {
     fn fit(&mut self) {
         let size = |message: &ChatMessage| message.content.chars().count();
         let mut left: usize = self.messages.iter().map(size).sum();
-        if left <= BUDGET {
+        if left <= self.budget {
             return;
         }
         let mut cut = 0;
-        while left > BUDGET / 2 && cut + 2 < self.messages.len() {
+        while left > self.budget / 2 && cut + 2 < self.messages.len() {
             left -= size(&self.messages[cut]);
             cut += 1;
         }
@@ -76,9 +87,11 @@ impl Thread {
 mod tests {
     use super::*;
 
+    const BUDGET: usize = 60_000;
+
     #[test]
     fn sides_alternate() {
-        let mut thread = Thread::default();
+        let mut thread = Thread::new(BUDGET);
         thread.told("a");
         thread.told("b");
         thread.said("c");
@@ -89,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_long_past_is_cut_to_half_and_says_so() {
-        let mut thread = Thread::default();
+        let mut thread = Thread::new(BUDGET);
         for _ in 0..40 {
             thread.told("x".repeat(1000));
             thread.said("y".repeat(1000));
@@ -103,7 +116,7 @@ mod tests {
 
     #[test]
     fn one_message_larger_than_all_is_kept() {
-        let mut thread = Thread::default();
+        let mut thread = Thread::new(BUDGET);
         thread.told("x".repeat(BUDGET * 2));
         assert_eq!(thread.request("s").len(), 2);
     }

@@ -52,6 +52,8 @@ pub struct Limits {
     pub rounds: u32,
     /// Characters of each text that a model reads about a run.
     pub characters: usize,
+    /// Characters of the conversation that each role is shown.
+    pub context: usize,
     /// What code may do; it is checked before it runs.
     pub policy: Option<Policy>,
     /// When a person is asked before code runs.
@@ -110,13 +112,14 @@ pub struct Agent {
 impl Agent {
     /// `environment` tells the models where the code runs and what it may do.
     pub fn new(llm: Arc<dyn Provider>, limits: Limits, environment: &str) -> Agent {
+        let (planner, interpreter) = (Thread::new(limits.context), Thread::new(limits.context));
         Agent {
             llm,
             limits,
             planner_prompt: planner::prompt(environment),
             interpreter_prompt: code_interpreter::prompt(environment),
-            planner: Thread::default(),
-            interpreter: Thread::default(),
+            planner,
+            interpreter,
             execution_count: None,
             code_allowed: false,
             in_words: false,
@@ -127,6 +130,8 @@ impl Agent {
 
     /// Goes on with another model, or other limits.
     pub fn equip(&mut self, llm: Arc<dyn Provider>, limits: Limits) {
+        self.planner.set_budget(limits.context);
+        self.interpreter.set_budget(limits.context);
         self.llm = llm;
         self.limits = limits;
     }

@@ -744,6 +744,7 @@ pub fn agent_limits(settings: &Settings) -> Result<crate::agent::Limits, CliErro
         retries: settings.code_interpreter.max_retry_count,
         rounds: settings.session.max_internal_chat_round_num,
         characters: settings.code_interpreter.output_chars,
+        context: settings.llm.context_chars,
         policy: match settings.code_interpreter.code_verification_on {
             true => Some(policy(settings)?),
             false => None,

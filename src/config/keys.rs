@@ -309,6 +309,13 @@ pub const KEYS: &[Key] = &[
         Some("120"),
         "seconds without a byte until a reply counts as lost",
     ),
+    key(
+        "llm.context_chars",
+        Trust::Free,
+        Kind::Integer(2000, 100_000_000),
+        Some("60000"),
+        "characters of a conversation that the model is shown; less for one with a small context",
+    ),
     Key {
         flag: Some("--record"),
         ..key(

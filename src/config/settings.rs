@@ -38,6 +38,8 @@ pub struct Llm {
     pub max_retries: u32,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
+    /// Characters of a conversation that the model is shown.
+    pub context_chars: usize,
     pub record: Option<PathBuf>,
     pub replay: Option<PathBuf>,
 }
@@ -261,6 +263,7 @@ impl Settings {
                 max_retries: count("llm.max_retries"),
                 connect_timeout: seconds("llm.connect_timeout"),
                 idle_timeout: seconds("llm.idle_timeout"),
+                context_chars: count("llm.context_chars") as usize,
                 record: values.path("llm.record"),
                 replay: values.path("llm.replay"),
             },
