@@ -81,6 +81,8 @@ pub enum End {
     Abandoned,
     /// Nobody asked for anything, or was there, for as long as was allowed.
     Idle,
+    /// The kernel has died, and no other can take its place.
+    NoKernel,
 }
 
 /// How a bridge behaves.
@@ -91,6 +93,8 @@ pub struct Conduct {
     pub place: String,
     /// Ends the bridge when nothing was asked, and nobody was connected, for so long.
     pub idle: Option<Duration>,
+    /// Ends the bridge where its kernel has died and no other can be started.
+    pub ends_with_kernel: bool,
 }
 
 /// A request of a front end that waits.
@@ -184,7 +188,7 @@ pub async fn serve(
     };
     bridge.start();
     let end = tokio::select! {
-        end = bridge.run(conduct.idle) => end,
+        end = bridge.run(conduct.idle, conduct.ends_with_kernel) => end,
         () = abandoned => End::Abandoned,
     };
     bridge.end().await;
@@ -226,7 +230,8 @@ impl Bridge {
         }));
     }
 
-    async fn run(&mut self, idle: Option<Duration>) -> End {
+    async fn run(&mut self, idle: Option<Duration>, ends_with_kernel: bool) -> End {
+        let mut began = false;
         loop {
             let happened = self.next(idle).await;
             match happened {
@@ -238,8 +243,16 @@ impl Bridge {
                         return end;
                     }
                 }
-                Happened::Started(Ok(executor)) => self.begin(*executor),
-                Happened::Started(Err(reason)) => self.cannot_start(&reason),
+                Happened::Started(Ok(executor)) => {
+                    began = true;
+                    self.begin(*executor);
+                }
+                Happened::Started(Err(reason)) => {
+                    self.cannot_start(&reason);
+                    if began && ends_with_kernel {
+                        return End::NoKernel;
+                    }
+                }
                 Happened::Progress(step) => {
                     self.steps.push_str(&step);
                     self.steps.push('\n');

@@ -20,8 +20,8 @@ pub enum Level {
 
 /// What [`Level::Landlock`] leaves open, in words for a person.
 pub const LEFT_OPEN: &str = "code can still learn of your files' names and sizes and change their modes and times, \
-    though not read or write them, see that your processes run, and slow them, and change what decides over the next \
-    run where that is in its working directory: heddle.toml, .heddle, an environment of Python";
+    though not read or write them, see that your processes run, and slow them, and change what your other tools run \
+    in its working directory, such as .git/hooks";
 
 /// What it leaves open in addition before Landlock's sixth interface (Linux 6.12).
 const LEFT_OPEN_TO_SIGNALS: &str = "and signal your processes";

@@ -30,7 +30,9 @@ async fn a_kernel_that_dies_while_its_cell_asks_is_noticed_without_a_key() {
     terminal.line(
         "import getpass, os, threading; threading.Timer(1, os._exit, [9]).start(); getpass.getpass('Word: ')",
     );
-    terminal.until("\nThe code asks (typed text is hidden): Word: ").await;
+    terminal
+        .until("\nThe code asks (typed text is hidden): Word: ")
+        .await;
     // On a line of its own.
     terminal.until("\r\nKernelDied").await;
     assert!(!terminal.end().await.success());

@@ -103,7 +103,7 @@ async fn a_key_goes_nowhere_that_code_has_written_down() {
     );
     let served = Served::before_it_starts(Transport::Ipc);
     let mut command = served.command(&["--mode", "local"]);
-    let user = served.folder.path().join("heddle");
+    let user = served.home.path().join("heddle");
     std::fs::create_dir(&user).unwrap();
     let own = format!(
         "[llm]\nmodel = \"m\"\napi_key = \"k\"\napi_base = {:?}\n",

@@ -57,6 +57,8 @@ impl Keep {
             info: None,
             place: place(&reader),
             idle: Some(self.idle),
+            // A session that is listed with a kernel has one.
+            ends_with_kernel: true,
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;

@@ -40,6 +40,7 @@ impl Serve {
             info: self.info.as_deref().and_then(read_info),
             place: place(&reader),
             idle: None,
+            ends_with_kernel: false,
         };
         let whose = Whose::Notebook(session::notebooks::name(&file, &connection));
         let backing = Served::new(reader, whose).on(self.python);

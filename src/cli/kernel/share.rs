@@ -59,6 +59,7 @@ impl Share {
             info: None,
             place: "the session".into(),
             idle: Some(self.idle),
+            ends_with_kernel: false,
         };
         let mut terminate =
             signal(SignalKind::terminate()).map_err(CliError::io("signals cannot be watched"))?;
