@@ -54,7 +54,8 @@ pub(crate) const STRANGER: u32 = 65_533;
 /// The filter of system calls of the upper level, as the machine's kernel takes it.
 #[cfg(target_os = "linux")]
 pub(crate) fn filter_program() -> Vec<u8> {
-    seccomp::Filter::new(level::Level::Namespaces, 0).to_bytes()
+    // The first process of a container watches it.
+    seccomp::Filter::new(level::Level::Namespaces, 1).to_bytes()
 }
 
 /// The home folder inside a sandbox.
