@@ -14,6 +14,7 @@ use super::{Global, KernelArgs, own_kernel};
 use crate::config::KernelMode;
 use crate::kernel::Choice;
 use crate::kernel::packages::{PROPOSAL, Packages, PackagesError, Pin, Requirement};
+use crate::printable::escape_line;
 
 const ABOUT: &str = "\
 Packages are installed outside of the kernels, from wheels alone, and pinned with their dependencies. Kernels of the
@@ -168,13 +169,21 @@ async fn sync(packages: &Packages, yes: bool, as_json: bool) -> Result<Exit, Cli
         return Ok(Exit::Done);
     }
     if !new.is_empty() {
-        eprintln!("{} proposes to install:", proposal.path.display());
+        eprintln!(
+            "{} proposes to install:",
+            escape_line(&proposal.path.display().to_string())
+        );
         for pin in &new {
             let hash = pin.sha256.as_deref();
             let hash = hash.map_or("not pinned by a hash".to_owned(), |hash| {
                 format!("sha256:{hash}")
             });
-            eprintln!("  {} {}  {hash}", pin.name, pin.version);
+            eprintln!(
+                "  {} {}  {}",
+                escape_line(&pin.name),
+                escape_line(&pin.version.to_string()),
+                escape_line(&hash)
+            );
         }
         if !yes && !std::io::stdin().is_terminal() {
             return Err(CliError::Usage(

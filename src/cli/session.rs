@@ -116,7 +116,9 @@ fn not_kept(id: &SessionId) -> CliError {
 
 async fn connect(global: &Global, id: &str) -> Result<Exit, CliError> {
     let loaded = setup::load(global, Uses::SHARING, &[])?;
-    let (id, workspace) = find(global, id)?;
+    let sessions = setup::sessions(&loaded)?;
+    let id = session::resolve(&sessions, id)?;
+    let workspace = sessions.workspace(&id)?;
     let file = kept::shared(global, &loaded, &id, &workspace).await?;
     let file = file.ok_or_else(|| {
         CliError::Missing(format!(

@@ -272,12 +272,16 @@ pub fn grants(loaded: &Loaded, args: &KernelArgs) -> Result<Grants, CliError> {
 
 /// The project that was named with `-p`, as kernels of its sessions see it: without the other sessions.
 pub fn project(global: &Global, loaded: &Loaded, tell: Tell) -> Result<Option<Project>, CliError> {
-    let (Some(_), Some(project)) = (&global.project, &loaded.project_dir) else {
+    let (Some(named), Some(project)) = (&global.project, &loaded.project_dir) else {
         return Ok(None);
     };
     let path = std::fs::canonicalize(project)
         .map_err(CliError::io(format!("cannot use {}", project.display())))?;
-    if let Some(reason) = places::refusal(&path) {
+    // A link in the working directory may be what code has put there.
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
+    let led = places::unlinked(&cwd.join(named), std::iter::once(&cwd)).err();
+    if let Some(reason) = led.or_else(|| places::refusal(&path)) {
         tell(Said::Note(format!(
             "The code does not see the project's folder: {reason}."
         )));
@@ -468,13 +472,16 @@ pub fn choose_kernel_telling(
 /// What this machine's interpreters are judged by, for code that can write to the project, to the working directory and
 /// to what else is granted.
 pub fn precautions(loaded: &Loaded, isolated: bool, args: &KernelArgs) -> Precautions {
-    // What cannot be granted is told where it is to be granted.
-    let granted = grants(loaded, args).map_or_else(|_| Vec::new(), |it| it.mounts);
-    let granted = granted.into_iter().filter(|mount| mount.writable);
+    // By the paths that are asked for, and where they lead: one that cannot be granted is an error later, and must not
+    // make the others count for less here.
+    let here = std::env::current_dir().unwrap_or_default();
+    let asked = asked(loaded, args, &here).into_iter();
+    let writable = asked.filter(|asked| asked.writable).map(|asked| asked.path);
+    let granted = writable.flat_map(|path| [path.canonicalize().ok(), Some(path)]);
     let folders = loaded.project_dir.clone().into_iter();
     Precautions {
         isolated,
-        ..precautions_with(folders.chain(granted.map(|mount| mount.path)))
+        ..precautions_with(folders.chain(granted.flatten()))
     }
 }
 

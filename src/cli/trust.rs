@@ -9,6 +9,7 @@ use super::error::{CliError, Exit};
 use super::output::print;
 use super::{Global, approver, setup};
 use crate::config::{Loaded, Remembered, Waiting};
+use crate::printable::escape_line;
 
 /// The settings that a command uses: it asks about no others. Each is a key, or the first part of several.
 #[derive(Clone, Copy)]
@@ -279,9 +280,10 @@ fn revoke(global: &Global) -> Result<Exit, CliError> {
     let folder = folder.map_err(CliError::io("the folder cannot be found"))?;
     let revoked = Remembered::of_process().revoke(&folder);
     let revoked = revoked.map_err(CliError::io("what is trusted cannot be changed"))?;
+    let name = folder.display().to_string();
     print(&match revoked {
-        true => format!("Nothing is trusted in {} any more.\n", folder.display()),
-        false => format!("Nothing was trusted in {}.\n", folder.display()),
+        true => format!("Nothing is trusted in {} any more.\n", escape_line(&name)),
+        false => format!("Nothing was trusted in {}.\n", escape_line(&name)),
     })?;
     Ok(Exit::Done)
 }

@@ -78,7 +78,7 @@ impl Kept {
         Ok(kept)
     }
 
-    /// Adds the settings of a project that is shown read-only.
+    /// Adds the settings in a folder that is shown read-only.
     ///
     /// # Errors
     /// As those of [`Kept::find`].

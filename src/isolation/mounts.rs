@@ -110,7 +110,7 @@ pub(super) fn private_root(
         }
         .map_err(|error| format!("{} cannot be bound: {error}", path.display()))?;
     }
-    // What was to be bound below them is.
+    // Everything below them is bound by now.
     for path in &sandbox.hide {
         set_attributes(path, false, libc::MOUNT_ATTR_RDONLY)
             .map_err(|error| format!("{} cannot be hidden: {error}", path.display()))?;

@@ -119,8 +119,10 @@ impl Sandboxed {
         let (read, write) = (read.map_err(failed)?, write.map_err(failed)?);
         let written: Vec<PathBuf> = write.iter().map(|it| it.path.clone()).collect();
         let mut keep = Kept::find(&written, grants.git_config)?;
-        if let Some(project) = project {
-            keep.settings_of(&project.path)?;
+        let shown = grants.mounts.iter().filter(|mount| !mount.writable);
+        let shown = shown.map(|mount| &mount.path);
+        for folder in shown.chain(project.map(|project| &project.path)) {
+            keep.settings_of(folder)?;
         }
         Ok(Sandbox {
             level: self.found.level,

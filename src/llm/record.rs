@@ -100,6 +100,11 @@ impl<P: Provider> Provider for Recorder<P> {
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
+    // Code may have put a link to any file of the person's there.
+    if path.is_symlink() {
+        let what = "it is a link, which is not followed: name the file that it leads to";
+        return Err(io::Error::other(what));
+    }
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(0o600);
     let file = open::output(&mut options, path)?;

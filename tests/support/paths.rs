@@ -246,7 +246,7 @@ open('conftest.py', 'w')
 }
 
 /// Makes an environment in the workspace that has what another has.
-fn nested(place: &Place, folder: &Path) -> heddle::kernel::python::Python {
+fn nested(place: &mut Place, folder: &Path) -> heddle::kernel::python::Python {
     let heddle::kernel::Choice::Python(outer) = &place.choice else {
         panic!("no Python of this machine");
     };
@@ -262,8 +262,13 @@ fn nested(place: &Place, folder: &Path) -> heddle::kernel::python::Python {
             .find(|path| path.join("site-packages").is_dir());
         version.unwrap().join("site-packages")
     };
-    let text = library(&outer.prefix).display().to_string();
-    std::fs::write(library(folder).join("outer.pth"), text).unwrap();
+    let outer = library(&outer.prefix);
+    std::fs::write(library(folder).join("outer.pth"), outer.to_str().unwrap()).unwrap();
+    // Isolated code sees an environment, and no other that this one names.
+    place.grants.mounts.push(heddle::kernel::Mount {
+        path: outer,
+        writable: false,
+    });
     heddle::kernel::python::Python {
         executable: folder.join("bin/python"),
         prefix: folder.to_path_buf(),
@@ -309,7 +314,7 @@ fn git_and_editors_work_in_a_workspace_with_a_nested_environment() {
         .unwrap();
         git(&workspace, &["add", "."]);
         git(&workspace, &["commit", "-q", "-m", "begin"]);
-        let python = nested(&place, &workspace.join("backend/.venv"));
+        let python = nested(&mut place, &workspace.join("backend/.venv"));
         place.choice = heddle::kernel::Choice::Python(python);
         let mut kernel = place.start().await;
         kernel

@@ -113,8 +113,8 @@ impl Container {
         let written: Vec<PathBuf> = written.map(|(opened, _)| opened.path.clone()).collect();
         let mut kept =
             Kept::find(&written, launch.grants.git_config).map_err(KernelError::Launch)?;
-        if let Some(project) = project {
-            kept.settings_of(&project.path)
+        for (folder, _) in opened.iter().filter(|(_, writable)| !writable) {
+            kept.settings_of(&folder.path)
                 .map_err(KernelError::Launch)?;
         }
         let opened = with_kept(opened, &kept, &resolver).map_err(failed)?;
