@@ -168,7 +168,8 @@ pub(super) async fn run(
             false => cell.raised(ename, evalue, traceback),
         }
     }
-    if interruptions > 0 && cell.outcome.status == Status::Error {
+    // A cell that had come to its end is cut short all the same where its output is.
+    if interruptions > 0 && (cell.outcome.status == Status::Error || cell.left_out > 0) {
         cell.outcome.status = Status::Interrupted;
     }
     cell.outcome.seconds = (started.elapsed() - waited).as_secs_f64();

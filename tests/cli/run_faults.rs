@@ -213,6 +213,25 @@ fn a_flood_of_output_can_be_interrupted() {
 }
 
 #[test]
+fn ctrl_c_comes_before_output_that_a_slow_reader_has_not_taken() {
+    const PRINTED: u64 = 100_000_000;
+    let heddle = Heddle::new();
+    let code = format!("print('x' * {PRINTED})");
+    let mut child = heddle.command(["run", "-c", &code]).spawn().unwrap();
+    let mut out = child.stdout.take().unwrap();
+    out.read_exact(&mut [0]).unwrap();
+    kill(pid(&child), Signal::SIGINT).unwrap();
+    let reader = std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
+    let ran = finish(child).assert_code(130);
+    let taken = reader.join().unwrap().unwrap();
+    assert!(taken < PRINTED / 2, "{taken}");
+    assert!(
+        ran.err.contains(" bytes that the cell had printed"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_second_ctrl_c_ends_a_program_that_is_stuck() {
     let heddle = Heddle::new();
     let code = "print('x' * 1_000_000, flush=True)\nimport time; time.sleep(1000)";
