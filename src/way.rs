@@ -43,6 +43,19 @@ pub(crate) fn follow(path: &Path) -> Way {
     }
 }
 
+/// Without `.` and `..`, links not followed.
+pub(crate) fn lexical(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;

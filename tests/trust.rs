@@ -205,7 +205,7 @@ async fn at_a_terminal_a_person_is_asked_once_and_sees_what_they_say_yes_to() {
                 "heddle.toml sets, and it was not trusted so far:",
                 "execution_service.network = true    (heddle.toml:2)",
                 "code has the network",
-                "custom_image = mine\\u{202e}sruoy\\u{2066}",
+                "custom_image = mine\\u202esruoy\\u2066",
             ] {
                 assert!(shown.contains(told), "{told}\n{shown}");
             }

@@ -7,7 +7,7 @@ use serde_json::{Map, Number, Value};
 /// Objects in objects.
 const DEEPEST: usize = 64;
 
-/// What is wrong, and where in the text.
+/// A syntax error and its position in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// Byte of the text.
@@ -30,7 +30,7 @@ impl fmt::Display for Fault {
 /// stay. With `mend`, brackets that are open at the end of the text are closed; a text that is open never is.
 ///
 /// # Errors
-/// Where it has no reading, or more than one.
+/// A [`Fault`] for text that has no reading, or more than one.
 pub fn object(text: &str, mend: bool) -> Result<(Value, usize), Fault> {
     let mut reader = Reader { text, at: 0, mend };
     match reader.peek() {

@@ -156,7 +156,7 @@ impl Agent {
             self.planner.told("The User interrupted this.");
         }
         if let Err(AgentError::Llm(LlmError::TooLong { .. })) = &worked {
-            // What is too long once would be so in every later request.
+            // Kept, it would make every later request too long as well.
             (self.planner, self.interpreter) = before;
             let left_out = "The request that was too long is left out of the conversation.";
             scene.sink.emit(notice(Level::Info, left_out));

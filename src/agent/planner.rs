@@ -63,7 +63,7 @@ impl Agent {
     pub(super) async fn plan(&mut self, scene: &mut Scene<'_>) -> Result<Status, AgentError> {
         let mut unreadable = 0;
         let mut runs = 0;
-        // What was wrong with the last reply.
+        // The fault of the last reply, if it had one.
         let mut before: Option<Fault> = None;
         loop {
             let last = runs >= self.limits.rounds;

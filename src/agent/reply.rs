@@ -99,7 +99,7 @@ impl fmt::Display for Fault {
 /// Reads a Planner's reply. `cut` tells that the endpoint ended it at its length limit.
 ///
 /// # Errors
-/// What is wrong with it. A reply that is not whole is never read.
+/// A [`Fault`] with words for the model. A reply that is not whole is never read.
 pub fn planner(text: &str, cut: bool) -> Result<PlannerReply, Fault> {
     let text = reply_in(text, cut)?;
     let parts = parts(text, !cut);
@@ -166,7 +166,7 @@ fn without_object(text: &str, parts: &[Part<'_>]) -> Result<PlannerReply, Fault>
 /// ended it at its length limit.
 ///
 /// # Errors
-/// What is wrong with it. A reply that is not whole is never read.
+/// A [`Fault`] with words for the model. A reply that is not whole is never read.
 pub fn code(text: &str, cut: bool) -> Result<CodeReply, Fault> {
     let text = reply_in(text, cut)?;
     let parts = parts(text, !cut);
@@ -220,7 +220,7 @@ enum Part<'a> {
         fields: Value,
         end: usize,
     },
-    /// What begins as an object and cannot be read as one.
+    /// Text that begins as an object and cannot be read as one.
     Broken {
         start: usize,
         fault: lenient_json::Fault,
@@ -316,7 +316,8 @@ fn object_of(block: &Block<'_>) -> Result<Option<Value>, lenient_json::Fault> {
     lenient_json::object(body, !block.closed).map(|(fields, _)| Some(fields))
 }
 
-/// What is wrong with an object that names `field` and begins at or behind this byte: a correction may not be lost.
+/// The fault of an unreadable object that names `field` and begins at or behind this byte. It may be the correction of
+/// an earlier one, which must not be used in its place.
 fn broken_after(text: &str, parts: &[Part<'_>], from: usize, field: &str) -> Option<Fault> {
     parts.iter().rev().find_map(|part| {
         let (start, object, fault) = match part {

@@ -17,7 +17,7 @@ const FORMS: &[(&str, &str)] = &[
     ("<|channel|>commentary", "<|end|>"),
 ];
 
-/// What stands before the reply proper, once the thoughts are over.
+/// Markers that may stand between the thoughts and the reply.
 const OPENERS: &[&str] = &[
     "<|start|>assistant",
     "<|channel|>final",
@@ -25,7 +25,7 @@ const OPENERS: &[&str] = &[
     "<|begin_of_solution|>",
     "<answer>",
 ];
-/// What may stand behind it.
+/// Markers that may stand behind the reply.
 const CLOSERS: &[&str] = &["<|return|>", "<|end|>", "<|end_of_solution|>", "</answer>"];
 
 /// The reply without the thoughts at its start; empty where a thought never ends.

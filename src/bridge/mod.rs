@@ -63,7 +63,7 @@ pub trait Backing: Send + Sync + 'static {
     /// The model and its limits, with what a wish changes of them.
     fn place(&self, wish: &Wish) -> Result<Place, String>;
 
-    /// What has changed in the settings and does not count for this process; each change is told once.
+    /// A change of the settings that does not count for this process, in words; each is told once.
     fn news(&self) -> Option<String> {
         None
     }

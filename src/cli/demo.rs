@@ -1,5 +1,6 @@
 //! `heddle demo`: the main job, with a recorded model and a real kernel.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -66,7 +67,8 @@ impl Demo {
             ),
         });
         let cwd = conversation.session().workspace().cwd();
-        std::fs::write(cwd.join("sales.csv"), DATA)
+        std::fs::File::create_new(cwd.join("sales.csv"))
+            .and_then(|mut file| file.write_all(DATA.as_bytes()))
             .map_err(CliError::io(format!("cannot write in {}", cwd.display())))?;
 
         let mut status = Status::Ok;

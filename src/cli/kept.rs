@@ -89,7 +89,15 @@ pub async fn open(
     let (file, earlier) = match of(&workspace).await {
         Some(kept) => {
             let is = &kept.surroundings;
-            args.fit(&is.mode, &is.kernel).map_err(|refused| {
+            // A kernelspec of Heddle's own stands for another kernel, which is the one that was kept.
+            let wanted = KernelArgs {
+                kernel: args
+                    .kernel
+                    .as_ref()
+                    .and(loaded.settings.kernel.name.clone()),
+                ..args.clone()
+            };
+            wanted.fit(&is.mode, &is.kernel).map_err(|refused| {
                 CliError::Usage(format!(
                     "{refused}. Leave that out, or end the kernel first: heddle session stop {}",
                     session.id()
@@ -154,7 +162,7 @@ async fn begin(
         command.arg("--project").arg(project);
     }
     // Nobody can be asked there. What the person has trusted is remembered.
-    if global.trust {
+    if global.trust || loaded.trusted_once {
         command.arg("--trust");
     } else if loaded.declined || global.distrust {
         command.arg("--distrust");

@@ -76,6 +76,9 @@ impl Run {
                 ("kernel.name", self.kernel.kernel.clone()),
             ],
         )?;
+        if let Some(output) = self.output.as_deref().filter(|_| !self.writes_to_stdout()) {
+            setup::check_written(&loaded, output)?;
+        }
         let judged = setup::precautions(&loaded, true, &self.kernel);
         let mut own = own_kernel::unfold(&mut loaded.settings, &judged);
         if let Program::Notebook(notebook) = &program

@@ -279,7 +279,8 @@ fn show(global: &Global, id: &str) -> Result<Exit, CliError> {
 }
 
 fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliError> {
-    let sessions = sessions(global)?;
+    let loaded = setup::load(global, Uses::SESSIONS, &[])?;
+    let sessions = setup::sessions(&loaded)?;
     let id = session::resolve(&sessions, id)?;
     let replay = session::read(&sessions, &id)?;
     if let Some(warning) = &replay.warning {
@@ -293,6 +294,7 @@ fn export(global: &Global, id: &str, output: Option<&Path>) -> Result<Exit, CliE
         return Ok(Exit::Done);
     }
     let path = output.map_or_else(|| PathBuf::from(format!("{id}.ipynb")), Path::to_path_buf);
+    setup::check_written(&loaded, &path)?;
     notebook.save(&path)?;
     print(&format!("{}\n", path.display()))?;
     Ok(Exit::Done)

@@ -16,7 +16,6 @@ use crate::config::{self, Approve, KernelMode, Loaded, ResponseFormat, Settings}
 use crate::executor::Limits;
 use crate::folders;
 use crate::isolation::Kept;
-use crate::isolation::kept::lexical;
 use crate::isolation::resolve::{Resolver, escaped};
 use crate::kernel::mode::{self, Mode, Wanted};
 use crate::kernel::packages::{Packages, PackagesError, Proposal};
@@ -32,6 +31,7 @@ use crate::printable::{escape, escape_line};
 use crate::protocol::Transport;
 use crate::session::Sessions;
 use crate::session::conversation::{Place, Setup};
+use crate::way::lexical;
 
 /// Reads the settings for a command that uses these of them; warnings go to standard error. Values that wait for trust
 /// are asked about.
@@ -287,15 +287,33 @@ pub fn project(global: &Global, loaded: &Loaded, tell: Tell) -> Result<Option<Pr
         )));
         return Ok(None);
     }
-    let workspace = workspace(loaded)?;
+    // Sessions of earlier settings are the usual place's.
+    let workspace = match workspace(loaded)? {
+        workspace if workspace.starts_with(&path) => workspace,
+        _ => path.join("workspace"),
+    };
     let hidden = match workspace == path {
         true => workspace.join("sessions"),
         false => workspace,
     };
     Ok(Some(Project {
-        hidden: hidden.starts_with(&path).then_some(hidden),
+        hidden: hidden.exists().then_some(hidden),
         path,
     }))
+}
+
+/// Refuses a file to write whose name leads elsewhere through a link that code could have made.
+pub fn check_written(loaded: &Loaded, path: &Path) -> Result<(), CliError> {
+    let cwd =
+        std::env::current_dir().map_err(CliError::io("the working directory cannot be used"))?;
+    let exposed = loaded.project_dir.iter().chain([&cwd]);
+    match places::unlinked(&cwd.join(path), exposed) {
+        Ok(_) => Ok(()),
+        Err(link) => Err(CliError::Usage(format!(
+            "{}. Name the file without the link",
+            escape_line(&link)
+        ))),
+    }
 }
 
 /// All mounts that are asked for.

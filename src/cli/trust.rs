@@ -9,7 +9,7 @@ use super::error::{CliError, Exit};
 use super::output::print;
 use super::{Global, approver, setup};
 use crate::config::{Loaded, Remembered, Waiting};
-use crate::printable::escape_line;
+use crate::printable::{escape_line, is_unprintable};
 
 /// The settings that a command uses: it asks about no others. Each is a key, or the first part of several.
 #[derive(Clone, Copy)]
@@ -98,7 +98,7 @@ pub fn settle(global: &Global, uses: Uses, loaded: &mut Loaded) -> Result<(), Cl
         return Err(refused(loaded, &waiting));
     }
     if ask(loaded, &waiting) {
-        remember(loaded, &waiting);
+        loaded.trusted_once = !remember(loaded, &waiting);
         loaded.accept(&waiting);
     } else {
         loaded.declined = true;
@@ -135,16 +135,20 @@ pub fn command(loaded: &Loaded) -> String {
 /// As a shell takes it.
 fn quoted(path: &str) -> String {
     let plain = |character: char| character.is_alphanumeric() || "/._-+,:@".contains(character);
-    match path.chars().all(plain) {
-        true => path.to_owned(),
-        false => format!("'{}'", crate::config::escaped(path).replace('\'', "'\\''")),
+    if path.chars().all(plain) {
+        return path.to_owned();
     }
+    if !path.chars().any(is_unprintable) {
+        return format!("'{}'", path.replace('\'', "'\\''"));
+    }
+    let path = path.replace('\\', "\\\\").replace('\'', "\\'");
+    format!("$'{}'", escape_line(&path))
 }
 
 fn file(loaded: &Loaded) -> String {
     let file = loaded.project_file();
     let file = file.map(|file| file.display().to_string());
-    crate::config::escaped(&file.unwrap_or_default())
+    escape_line(&file.unwrap_or_default()).into_owned()
 }
 
 /// Whether the person trusts these values.
@@ -170,13 +174,15 @@ fn show(waiting: &[Waiting]) {
     }
 }
 
-/// Remembers a yes.
-pub fn remember(loaded: &Loaded, values: &[Waiting]) {
-    if let Err(reason) = loaded.remember(values) {
+/// Remembers a yes. Whether that went well; else it counts for this command alone, which is said.
+pub fn remember(loaded: &Loaded, values: &[Waiting]) -> bool {
+    let remembered = loaded.remember(values);
+    if let Err(reason) = &remembered {
         setup::warn(&format!(
             "This cannot be remembered, so it counts for this command alone: {reason}"
         ));
     }
+    remembered.is_ok()
 }
 
 #[derive(Args)]
@@ -215,7 +221,7 @@ impl Trust {
             setup::warn(warning);
         }
         let waiting = std::mem::take(&mut loaded.waiting);
-        let shown = crate::config::escaped(&file.display().to_string());
+        let shown = escape_line(&file.display().to_string()).into_owned();
         if waiting.is_empty() {
             print(&format!("{shown} has no value that needs your trust.\n"))?;
             return Ok(Exit::Done);
@@ -260,7 +266,7 @@ fn list(json: bool) -> Result<Exit, CliError> {
         print("No value of a project file is trusted.\n")?;
     }
     for (folder, keys) in folders {
-        let folder = crate::config::escaped(&folder);
+        let folder = escape_line(&folder);
         print(&format!("{folder}: {}\n", keys.join(", ")))?;
     }
     Ok(Exit::Done)

@@ -140,6 +140,7 @@ fn assemble(
         files,
         waiting: Vec::new(),
         declined: false,
+        trusted_once: false,
         layers,
         store,
     };

@@ -58,7 +58,6 @@ pub use settings::{
 };
 pub use strictness::Order;
 pub use trust::{Remembered, Waiting};
-pub(crate) use value::escaped;
 
 /// Where to look for settings.
 pub struct Request<'a> {
@@ -150,6 +149,8 @@ pub struct Loaded {
     pub waiting: Vec<Waiting>,
     /// Whether the person was asked about some of these, and said no for this command.
     pub declined: bool,
+    /// A yes that could not be remembered, and counts for this command alone.
+    pub trusted_once: bool,
     layers: trust::Layers,
     store: Option<store::Store>,
 }

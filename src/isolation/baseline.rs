@@ -13,7 +13,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::kept::{GIT, GIT_PROGRAMS, TOOLS};
-use super::resolve::{escaped, printable};
+use super::resolve::escaped;
+use crate::printable::escape_line;
 
 /// Bytes of one file that are copied, and of all of them.
 const FILE: u64 = 64 << 10;
@@ -145,7 +146,7 @@ impl Baseline {
         let marked: Vec<_> = marked.collect();
         for (mark, line) in marked.iter().take(LINES) {
             let line: String = line.chars().take(LINE).collect();
-            text.push_str(&format!("\n  {mark} {}", printable(&line)));
+            text.push_str(&format!("\n  {mark} {}", escape_line(&line)));
         }
         if marked.len() > LINES {
             text.push_str(&format!("\n  … and {} lines more", marked.len() - LINES));
@@ -380,7 +381,7 @@ mod tests {
         let told = baseline.changes();
         assert_eq!(told.len(), 1);
         assert!(
-            told[0].contains("\n  + \\u{9}fsmonitor = \\u{1b}[8mevil\n"),
+            told[0].contains("\n  + \\tfsmonitor = \\x1b[8mevil\n"),
             "{}",
             told[0]
         );

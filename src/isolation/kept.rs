@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::resolve::{escaped, printable};
+use super::resolve::escaped;
 use crate::config::PROJECT_FILES;
-
-/// The packages of a project, which its kernels import.
-const PACKAGES: &str = ".heddle";
+use crate::printable::escape_line;
+use crate::way::lexical;
 
 /// Of Git: the folder itself, so that no other can be put in its place, and what in it names programs.
 pub(super) const GIT: &str = ".git";
@@ -59,9 +58,8 @@ impl Kept {
         let mut kept = Kept::default();
         for folder in folders {
             for path in PROJECT_FILES.map(|name| folder.join(name)) {
-                kept.own(folders, path, Access::Empty)?;
+                kept.own(folders, path)?;
             }
-            kept.own(folders, folder.join(PACKAGES), Access::ReadOnly)?;
             let git = folder.join(GIT);
             // Of a worktree or a submodule it is a file, which names the folder that Git uses.
             match fs::symlink_metadata(&git) {
@@ -90,20 +88,20 @@ impl Kept {
         Ok(())
     }
 
-    fn own(&mut self, folders: &[PathBuf], path: PathBuf, access: Access) -> Result<(), String> {
+    fn own(&mut self, folders: &[PathBuf], path: PathBuf) -> Result<(), String> {
         let Ok(meta) = fs::symlink_metadata(&path) else {
             return Ok(());
         };
         if !meta.is_symlink() {
             let access = match meta.is_file() {
-                true => access,
+                true => Access::Empty,
                 false => Access::ReadOnly,
             };
             self.paths.push((path, access));
             return Ok(());
         }
         let text = fs::read_link(&path).unwrap_or_default();
-        // What lies behind a folder that code can write to, it can put something else behind.
+        // Code can replace the target of a link that leads into a folder which it can write to.
         let first = lexical(&path.parent().unwrap_or(Path::new("/")).join(&text));
         let target = fs::canonicalize(&path).unwrap_or_else(|_| first.clone());
         let inside = |target: &Path| folders.iter().any(|folder| target.starts_with(folder));
@@ -136,9 +134,7 @@ impl Kept {
     /// What a person should know before code runs there: which of their tools will not work in it, or are not kept from
     /// it. `None` where none of them is concerned.
     pub fn notice(&self, enforced: bool) -> Option<String> {
-        let is_own = |path: &Path| {
-            is_settings(path) || path.file_name().is_some_and(|name| name == PACKAGES)
-        };
+        let is_own = |path: &Path| is_settings(path);
         let tools: Vec<&PathBuf> = self
             .shown(Access::ReadOnly)
             .filter(|path| !is_own(path))
@@ -181,23 +177,9 @@ fn is_of_git(path: &Path) -> bool {
 fn short(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match is_of_git(path) {
-        true => format!("{GIT}/{}", printable(&name)),
-        false => printable(&name),
+        true => format!("{GIT}/{}", escape_line(&name)),
+        false => escape_line(&name).into_owned(),
     }
-}
-
-/// Without `.` and `..`, links not followed.
-pub(crate) fn lexical(path: &Path) -> PathBuf {
-    use std::path::Component;
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(plain.pop()),
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

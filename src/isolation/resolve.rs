@@ -14,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::printable::escape_line;
+
 /// As many links as the machine itself follows on one path.
 const LINKS: usize = 40;
 
@@ -69,23 +71,7 @@ pub enum ResolveError {
 
 /// A path as text, without what could steer a terminal or reorder what stands beside it.
 pub(crate) fn escaped(path: &Path) -> String {
-    printable(&path.to_string_lossy())
-}
-
-/// Text with control characters, and those that change the direction of text, spelled out.
-pub(crate) fn printable(text: &str) -> String {
-    let steers = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}')
-    };
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        match steers(c) {
-            true => safe.extend(c.escape_unicode()),
-            false => safe.push(c),
-        }
-    }
-    safe
+    escape_line(&path.to_string_lossy()).into_owned()
 }
 
 /// A file or folder that was opened.
@@ -406,7 +392,7 @@ mod tests {
         assert_eq!(*instead, base.join("other/data"));
         let said = refused.to_string();
         assert!(
-            said.contains("\\u{202e}x\\u{1b}[8m is a link to ../../other"),
+            said.contains("\\u202ex\\x1b[8m is a link to ../../other"),
             "{said}"
         );
         // The folder itself is the person's to name.

@@ -713,11 +713,10 @@ attempt(lambda: os.chmod('chmod', 0o4755))";
 }
 
 #[test]
-fn settings_and_packages_that_are_there_are_not_for_code_to_change() {
+fn settings_that_are_there_are_not_for_code_to_change() {
     everywhere(async |place| {
         let path = |name: &str| place.workspace.path().join(name);
         std::fs::write(path("heddle.toml"), "# mine").unwrap();
-        std::fs::create_dir(path(".heddle")).unwrap();
         let mut kernel = place.start().await;
         let code = "
 import os
@@ -726,27 +725,24 @@ def attempt(how):
     except OSError as error: print('refused', end=' ')
 print(open('heddle.toml').read(), end=' ')
 attempt(lambda: open('heddle.toml', 'a').write('+'))
-attempt(lambda: os.replace('.heddle', 'other'))
-attempt(lambda: open('.heddle/x' if os.path.exists('.heddle') else 'other/x', 'w'))
 attempt(lambda: os.unlink('heddle.toml'))";
         let printed = kernel.printed(code).await;
         kernel.end().await;
         match place.mode {
             // Landlock has no rules for what is within a folder, and says so.
             Mode::Local | Mode::Sandbox(Level::Landlock(_)) => {
-                assert_eq!(printed, "# mine done done done done");
+                assert_eq!(printed, "# mine done done");
             }
             _ => {
                 // Nor is it for code to read, since there may be a key in it.
                 let refused = match place.mode {
                     // What stands in its place takes what is written, and keeps none of it.
-                    Mode::Container(Reach::Streams) => "done refused refused refused",
-                    _ => "refused refused refused refused",
+                    Mode::Container(Reach::Streams) => "done refused",
+                    _ => "refused refused",
                 };
                 assert_eq!(printed.trim(), refused);
                 let text = std::fs::read_to_string(path("heddle.toml")).unwrap();
                 assert_eq!(text, "# mine");
-                assert_eq!(std::fs::read_dir(path(".heddle")).unwrap().count(), 0);
             }
         }
     });

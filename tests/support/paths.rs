@@ -210,7 +210,7 @@ open('conftest.py', 'w')
             // Where nothing keeps code from it, everything that it planted is executed.
             Mode::Local => false,
             Mode::Sandbox(Level::Landlock(_)) => {
-                assert!(told.contains("\n  + \\u{9}fsmonitor = \"touch"), "{told}");
+                assert!(told.contains("\n  + \\tfsmonitor = \"touch"), "{told}");
                 assert!(told.contains("To put it back as it was: cp "), "{told}");
                 false
             }
@@ -228,7 +228,7 @@ open('conftest.py', 'w')
             let told = notices(&kernel);
             // An engine that is asked for a file mounts it anew for nobody.
             if printed.is_empty() {
-                assert!(told.contains("\n  + \\u{9}fsmonitor = \"touch"), "{told}");
+                assert!(told.contains("\n  + \\tfsmonitor = \"touch"), "{told}");
             }
         }
         let left = kernel.executor.shutdown().await.join("\n");

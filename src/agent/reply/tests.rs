@@ -70,7 +70,7 @@ fn what_was_cut_is_never_used() {
     ] {
         assert_eq!(planner(&text, true).is_ok(), used, "{text}");
     }
-    // Whatever would have followed.
+    // The block is whole, but the part that was cut off may have changed its meaning.
     assert_eq!(code("```python\nprint(1)\n```", true), Err(Fault::Cut));
     assert_eq!(
         code("<think>```python\nprint(1)\n```", true),

@@ -302,16 +302,21 @@ fn is_ours(folder: &Path) -> bool {
 /// Writes the folder, `kernel.json` last: a front end that looks meanwhile finds all of it or nothing.
 fn write(folder: &Path, spec: &KernelSpec, info: &KernelInfoReply) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
+    // By rename, so that a link that stands there is replaced and not followed.
+    let place = |name: &str, content: &[u8]| {
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        std::io::Write::write_all(&mut file, content)?;
+        // As any other file of a kernelspec, which may be for everybody.
+        let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(everybody)?;
+        file.persist(folder.join(name))?;
+        Ok::<_, std::io::Error>(())
+    };
     for (name, logo) in LOGOS {
-        std::fs::write(folder.join(name), logo)?;
+        place(name, logo)?;
     }
-    std::fs::write(folder.join(INFO), Content::from(info.clone()).encode())?;
+    place(INFO, &Content::from(info.clone()).encode())?;
     let text = serde_json::to_string_pretty(spec)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut file, format!("{text}\n").as_bytes())?;
-    // As any other file of a kernelspec, which may be for everybody.
-    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file().set_permissions(everybody)?;
-    file.persist(folder.join("kernel.json"))?;
+    place("kernel.json", format!("{text}\n").as_bytes())?;
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) fn find(project: &Path, tag: &str) -> Result<Option<Proposal>, Packag
         return Ok(Some(found));
     }
     let folder = project.join(EARLIER).join(tag);
-    // None of them was a link.
+    // Earlier versions made no links here.
     if !way::follow(&folder).links.is_empty() {
         return Ok(None);
     }

@@ -10,6 +10,8 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::unistd::{AccessFlags, Uid, access};
 
+use crate::way::lexical;
+
 /// As many links as the machine itself follows on one path.
 const LINKS: usize = 40;
 /// A `pyvenv.cfg` has a handful of lines.
@@ -62,7 +64,7 @@ impl Precautions {
             .parent()
             .zip(path.file_name())
             .and_then(|(parent, name)| Some(fs::canonicalize(parent).ok()?.join(name)));
-        let named = plain(path);
+        let named = lexical(path);
         self.folders.iter().any(|folder| {
             let really = fs::canonicalize(folder).ok();
             let below = |path: &Path| {
@@ -295,7 +297,7 @@ fn no_links(folder: &Path, precautions: &Precautions) -> Result<(), String> {
 
 /// The installation that a link, or a `pyvenv.cfg`, which code may have written leads to; and the name of its version.
 fn leap(way: &Path, root: &Path, precautions: &Precautions) -> Result<(PathBuf, String), String> {
-    let inside = |path: &PathBuf| precautions.covers(path) || plain(path).starts_with(root);
+    let inside = |path: &PathBuf| precautions.covers(path) || lexical(path).starts_with(root);
     let refused = |what: &str| {
         Err(format!(
             "its interpreter comes from {}, {what}. Make the environment anew",
@@ -380,17 +382,4 @@ fn home(root: &Path, precautions: &Precautions) -> Result<PathBuf, String> {
 
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf())
-}
-
-/// Without `.` and `..`, links not followed.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::ParentDir => drop(plain.pop()),
-            Component::CurDir => {}
-            other => plain.push(other),
-        }
-    }
-    plain
 }
