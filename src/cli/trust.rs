@@ -9,7 +9,7 @@ use super::error::{CliError, Exit};
 use super::output::print;
 use super::{Global, approver, setup};
 use crate::config::{Loaded, Remembered, Waiting};
-use crate::printable::{escape_line, is_unprintable};
+use crate::printable::{escape_line, shell_word};
 
 /// The settings that a command uses: it asks about no others. Each is a key, or the first part of several.
 #[derive(Clone, Copy)]
@@ -129,20 +129,7 @@ pub fn line(waiting: &Waiting) -> String {
 /// The command that decides about the project.
 pub fn command(loaded: &Loaded) -> String {
     let folder = loaded.project_dir.as_deref().unwrap_or(Path::new("."));
-    format!("heddle trust {}", quoted(&folder.display().to_string()))
-}
-
-/// As a shell takes it.
-fn quoted(path: &str) -> String {
-    let plain = |character: char| character.is_alphanumeric() || "/._-+,:@".contains(character);
-    if path.chars().all(plain) {
-        return path.to_owned();
-    }
-    if !path.chars().any(is_unprintable) {
-        return format!("'{}'", path.replace('\'', "'\\''"));
-    }
-    let path = path.replace('\\', "\\\\").replace('\'', "\\'");
-    format!("$'{}'", escape_line(&path))
+    format!("heddle trust {}", shell_word(&folder.display().to_string()))
 }
 
 fn file(loaded: &Loaded) -> String {

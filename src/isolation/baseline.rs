@@ -5,7 +5,7 @@
 //! is at the top of a folder is compared with a copy, in memory, where no code can change it; and what merely may be
 //! executed later, such as tests and environments, is looked for by name.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::Read;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use super::kept::{GIT, GIT_PROGRAMS, TOOLS};
 use super::resolve::escaped;
-use crate::printable::escape_line;
+use crate::printable::{escape_line, shell_word};
 
 /// Bytes of one file that are copied, and of all of them.
 const FILE: u64 = 64 << 10;
@@ -138,8 +138,10 @@ impl Baseline {
             text.lines().map(str::to_owned).collect::<Vec<_>>()
         };
         let (old, new) = (lines(Some(before)), lines(now));
-        let gone = old.iter().filter(|line| !new.contains(line));
-        let come = new.iter().filter(|line| !old.contains(line));
+        // Code chooses how many lines there are.
+        let (had, has): (HashSet<_>, HashSet<_>) = (old.iter().collect(), new.iter().collect());
+        let gone = old.iter().filter(|line| !has.contains(line));
+        let come = new.iter().filter(|line| !had.contains(line));
         let marked = gone
             .map(|line| ('-', line))
             .chain(come.map(|line| ('+', line)));
@@ -152,7 +154,8 @@ impl Baseline {
             text.push_str(&format!("\n  … and {} lines more", marked.len() - LINES));
         }
         if let Some(copy) = self.copy(path, before) {
-            let (copy, path) = (quoted(&copy), quoted(path));
+            let word = |path: &Path| shell_word(&path.to_string_lossy()).into_owned();
+            let (copy, path) = (word(&copy), word(path));
             // What is no file now, such as a link, is not written through.
             let first = match now.is_none_or(|now| now.is_file) {
                 true => String::new(),
@@ -347,16 +350,6 @@ fn walk(top: &Path, deepest: usize) -> Vec<(PathBuf, Metadata)> {
         found.push((path, meta));
     }
     found
-}
-
-/// A path as one word of a shell's.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    match text.chars().any(char::is_control) {
-        // Not to be typed as it is; `$'…'` says what a terminal must not be sent.
-        true => format!("$'{}'", text.escape_default()),
-        false => format!("'{}'", text.replace('\'', "'\\''")),
-    }
 }
 
 #[cfg(test)]

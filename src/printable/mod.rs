@@ -90,6 +90,19 @@ pub fn escape_line(text: &str) -> Cow<'_, str> {
     escaped_unless(text, |_, _| false)
 }
 
+/// A word for a shell such as bash that means this text, printable whatever is in it.
+pub fn shell_word(text: &str) -> Cow<'_, str> {
+    let plain = |character: char| character.is_alphanumeric() || "/._-+,:@".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    if !text.chars().any(is_unprintable) {
+        return Cow::Owned(format!("'{}'", text.replace('\'', "'\\''")));
+    }
+    let text = text.replace('\\', "\\\\").replace('\'', "\\'");
+    Cow::Owned(format!("$'{}'", escape_line(&text)))
+}
+
 /// Text to be read: as [`escape`], but joiners and the style of an emoji stay where they shape what is before them.
 pub fn prose(text: &str) -> Cow<'_, str> {
     escaped_unless(text, |before, character| {
@@ -297,6 +310,24 @@ pub(crate) mod tests {
             ("999;1", Some("1")),
         ] {
             assert_eq!(colours(parameters).as_deref(), kept, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn a_word_for_a_shell_means_the_text_to_it() {
+        for text in [
+            "/a/b-1.txt",
+            "",
+            "a b'c",
+            "x\x1b[8m\u{202e}\\'y\n",
+            "数据 é",
+        ] {
+            let word = shell_word(text);
+            assert!(!word.chars().any(is_unprintable), "{word}");
+            let script = format!("printf %s {word}");
+            let mut bash = std::process::Command::new("bash");
+            let said = bash.args(["-c", &script]).env("LC_ALL", "C.UTF-8").output();
+            assert_eq!(String::from_utf8(said.unwrap().stdout).unwrap(), text);
         }
     }
 }
