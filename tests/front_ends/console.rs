@@ -41,7 +41,8 @@ async fn a_person_at_jupyter_console_completes_answers_interrupts_asks_and_leave
 
     terminal.until("In [3]:").await;
     terminal.line("'you are ' + input('who are you? ')");
-    terminal.until("who are you? ").await;
+    // Not its echo in the code: what is typed before the question is lost.
+    terminal.until("\nwho are you? ").await;
     terminal.line("Ada");
     terminal.until("'you are Ada'").await;
 
